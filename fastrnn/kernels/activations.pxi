@@ -1,0 +1,99 @@
+# tanh, sigmoid and relu on vectors, and what their derivatives need.
+#
+# Both rest on one argument reduction, x = n ln 2 + r with |r| <= ln 2 / 2, and one polynomial:
+#
+#   expm1(r) = r + r^2 q(r)                                    (1)  q: Chebyshev fit, error below 0.01 ulp
+#   tanh(x)  = -e / (2 + e),   e = expm1(-2|x|), sign of x     (2)  no cancellation near 0
+#   sigmoid(x) = 1 / (1 + e) or e / (1 + e), e = exp(-|x|)     (3)  for x >= 0 or x < 0: small values stay exact
+#
+# e in (2) and (3) lies in [-1, 1], so nothing overflows. A clamp keeps its first operand when that is a NaN.
+
+cdef enum Activation:
+    TANH
+    RELU
+    SIGMOID
+    IDENTITY  # for tests: integer data gives exact results
+
+
+cdef inline vec expm1_tail(vec r) noexcept nogil:
+    """q of (1)."""
+    cdef vec q
+    if REAL_IS_DOUBLE:
+        q = splat(2.0915442297780115216e-9)
+        q = q * r + splat(2.5106274733573294687e-8)
+        q = q * r + splat(2.7557271810219799569e-7)
+        q = q * r + splat(2.7557252833516909748e-6)
+        q = q * r + splat(2.4801587327007186731e-5)
+        q = q * r + splat(1.9841269876864354929e-4)
+        q = q * r + splat(1.3888888888883326674e-3)
+        q = q * r + splat(8.3333333333255446996e-3)
+        q = q * r + splat(4.1666666666666670074e-2)
+        q = q * r + splat(0.16666666666666671438)
+        return q * r + splat(0.5)
+    q = splat(1.9891981313977690212e-4)
+    q = q * r + splat(1.3934541928270264477e-3)
+    q = q * r + splat(8.3333100242252924299e-3)
+    q = q * r + splat(4.1666456809677876034e-2)
+    q = q * r + splat(0.16666666682534356071)
+    return q * r + splat(0.50000000142862234172)
+
+
+cdef inline vec reduced(vec x, vec* rounded) noexcept nogil:
+    """r of x = n ln 2 + r; rounded is n + ROUNDER. ln 2 in two parts, the first so short that n times it is exact."""
+    cdef vec n
+    rounded[0] = x * splat(1.4426950408889634074) + splat(ROUNDER)
+    n = rounded[0] - splat(ROUNDER)
+    if REAL_IS_DOUBLE:
+        return (x - n * splat(0.693147180559890330187045)) - n * splat(5.497923018708371174712472e-14)
+    return (x - n * splat(0.693145751953125)) - n * splat(1.4286068203094172321e-6)
+
+
+cdef inline vec tanh(vec x) noexcept nogil:
+    cdef vec rounded, r, power, e
+    cdef vec bound = splat(20.0 if REAL_IS_DOUBLE else 10.0)
+    cdef vec magnitude = absolute(x)
+    r = reduced(splat(-2.0) * where_less(bound, magnitude, bound, magnitude), &rounded)
+    power = power_of_two(rounded)
+    e = power * (r + r * r * expm1_tail(r)) + (power - splat(1.0))
+    return copy_sign(-e / (splat(2.0) + e), x)
+
+
+cdef inline vec sigmoid(vec x) noexcept nogil:
+    cdef vec rounded, r, e
+    cdef vec bound = splat(750.0 if REAL_IS_DOUBLE else 105.0)
+    cdef vec magnitude = absolute(x)
+    r = reduced(-where_less(bound, magnitude, bound, magnitude), &rounded)
+    e = scale_by_power_of_two(splat(1.0) + (r + r * r * expm1_tail(r)), rounded)
+    return where_less(x, splat(0.0), e, splat(1.0)) / (splat(1.0) + e)
+
+
+cdef inline vec relu(vec x) noexcept nogil:
+    return where_less(x, splat(0.0), splat(0.0), x)
+
+
+cdef void activate(Activation activation, real* values, Py_ssize_t n) noexcept nogil:
+    """values[:n] = f(values[:n]); n is a multiple of LANES."""
+    cdef real* end = values + n
+    if activation == TANH:
+        while values < end:
+            store(values, tanh(load(values)))
+            values += LANES
+    elif activation == SIGMOID:
+        while values < end:
+            store(values, sigmoid(load(values)))
+            values += LANES
+    elif activation == RELU:
+        while values < end:
+            store(values, relu(load(values)))
+            values += LANES
+
+
+cdef inline vec slope(Activation activation, vec y, vec dy) noexcept nogil:
+    """dy times the derivative of f, written by its value y = f(x)."""
+    if activation == TANH:
+        return dy * (splat(1.0) - y * y)
+    if activation == SIGMOID:
+        return dy * (y * (splat(1.0) - y))
+    if activation == RELU:
+        return where_less(splat(0.0), y, dy, where_less(y, splat(1.0), splat(0.0), dy))
+    return dy

@@ -1,0 +1,122 @@
+# y = x W^T + b over the rows of a stretch of time, and its gradients: the input half of every cell, and Linear.
+#
+#   y  = b + x W^T                                                                                 (1)
+#   dx = dy W                                                                                      (2)
+#   dW = dW + dy^T x,   db = db + sum over rows of dy                                              (3)
+#
+# (3) runs over `rows` at a time that are still in the cache. There x is the packed operand (packing is a copy
+# of whole vectors) and dy the one read in place, a column of it being a row of the product; dy lies in a
+# workspace whose rows are an odd number of cache lines apart, since at a power of two the rows of a column
+# share a few cache sets (seen: 55-87 instead of 100 GFLOP/s from 256 columns on).
+
+cdef enum:
+    BACKWARD_ROWS = 128
+
+cdef double FLOPS_WORTH_A_WORKER = 2e6   # some 20 us of one core: what waking a worker costs
+
+
+cdef struct Rows:
+    # element (t, b, n) of a (T, B, N) array is data[t * t_stride + b * b_stride + n]
+    real* data
+    Py_ssize_t t
+    Py_ssize_t b
+
+
+cdef inline Py_ssize_t padded_row(Py_ssize_t columns) noexcept nogil:
+    """Length of a workspace row that holds whole panels: an odd number of cache lines."""
+    cdef Py_ssize_t line = 64 // <Py_ssize_t>sizeof(real)
+    return ((panels_for(columns) * PANEL + line - 1) // line | 1) * line
+
+
+cdef void over_rows(Product* p, Rows out, Rows a, Py_ssize_t T, Py_ssize_t B) noexcept nogil:
+    """Let p run over all rows (t, b): as one block where one stride reaches them, else the longer way round."""
+    p.out = out.data
+    p.a = a.data
+    if T == 1 or (out.t == out.b * B and a.t == a.b * B):
+        p.blocks, p.M = 1, T * B
+        p.out_row, p.a_row = out.b, a.b
+    elif T >= B:
+        p.blocks, p.M = B, T
+        p.out_block, p.a_block = out.b, a.b
+        p.out_row, p.a_row = out.t, a.t
+    else:
+        p.blocks, p.M = T, B
+        p.out_block, p.a_block = out.t, a.t
+        p.out_row, p.a_row = out.b, a.b
+
+
+cdef void share_rows(Product* p, int worker, int workers) noexcept nogil:
+    """Narrow p to one worker's part of each block's rows."""
+    cdef Py_ssize_t first = p.M * worker // workers
+    p.M = p.M * (worker + 1) // workers - first
+    p.out += first * p.out_row
+    p.a += first * p.a_row
+
+
+cdef void affine(Rows y, const real* bias, Rows x, Panels w, Py_ssize_t columns, Py_ssize_t T, Py_ssize_t B,
+                 int worker, int workers) noexcept nogil:
+    """(1), and with w packed the other way and no bias (2); one worker's part of the rows."""
+    cdef Product p
+    over_rows(&p, y, x, T, B)
+    share_rows(&p, worker, workers)
+    p.start = bias
+    p.start_block = p.start_row = 0
+    p.a_k = 1
+    p.K = w.K
+    p.w = w
+    p.columns = columns
+    p.finish = NULL
+    product(&p)
+
+
+cdef void pack_rows(real* panel, Rows x, Py_ssize_t T, Py_ssize_t B, Py_ssize_t columns) noexcept nogil:
+    """The rows (t, b) of one panel's columns of x, one below the other."""
+    cdef Py_ssize_t t
+    if x.t == x.b * B:
+        pack_panel(panel, x.data, T * B, x.b, 1, columns)
+    elif B == 1:
+        pack_panel(panel, x.data, T, x.t, 1, columns)
+    else:
+        for t in range(T):
+            pack_panel(panel + t * B * PANEL, x.data + t * x.t, B, x.b, 1, columns)
+
+
+cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_t dy_row, Py_ssize_t M,
+                          Panels x) noexcept nogil:
+    """dW of (3) for the columns in x; rows of dW outside, so that a few columns of dy stay in the cache."""
+    cdef Product p
+    cdef Py_ssize_t m = 0
+    p.out_row = p.start_row = dw_row
+    p.out_block = p.start_block = p.a_block = 0
+    p.a_row = 1
+    p.a_k = dy_row
+    p.blocks = 1
+    p.K = x.K
+    p.w = x
+    p.columns = x.columns
+    p.finish = NULL
+    while m < M:
+        p.M = min(MOST_ROWS, M - m)
+        p.out = dw + m * dw_row
+        p.start = p.out
+        p.a = dy + m
+        product(&p)
+        m += p.M
+
+
+cdef void bias_gradient(real* db, real* db_twin, const real* dy, Py_ssize_t dy_row, Py_ssize_t rows,
+                        Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """db of (3) for columns first .. last - 1; db_twin, unless NULL, is a second bias of the same gradient."""
+    cdef Py_ssize_t n = first, r, i
+    cdef tile_values values
+    cdef vec total
+    while n < last:
+        total = splat(0)
+        for r in range(rows):
+            total = total + load(dy + r * dy_row + n)
+        store(values.values, total)
+        for i in range(min(LANES, last - n)):
+            db[n + i] += values.values[i]
+            if db_twin != NULL:
+                db_twin[n + i] += values.values[i]
+        n += LANES

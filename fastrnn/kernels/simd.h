@@ -1,0 +1,78 @@
+/* The vector type of this build, and the few operations on it that Cython has no words for.
+ *
+ * The build defines REAL (float or double), VECTOR_BYTES (the register's length on the build's instruction
+ * set; a longer one is emulated and some thirty times slower) and TILE_VECTORS (how many registers a tile may
+ * use for its sums). Arithmetic on vec is plain C: a + b * c is one fused instruction where the build has it.
+ */
+#ifndef FASTRNN_SIMD_H
+#define FASTRNN_SIMD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef REAL real;
+typedef REAL vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef REAL unaligned_vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+
+/* Integer lanes as wide as REAL: the bits of a vec, and the result of comparing two. */
+#define REAL_IS_DOUBLE (sizeof(REAL) == 8)
+typedef __typeof__((vec){0} < (vec){0}) bits;
+
+/* A panel of packed weights is two vectors wide; a tile is at most TILE_VECTORS sums. */
+enum { LANES = VECTOR_BYTES / sizeof(REAL), WIDTH = 2, PANEL = WIDTH * LANES };
+
+typedef struct { REAL values[TILE_VECTORS * VECTOR_BYTES / sizeof(REAL)]; } __attribute__((aligned(64))) tile_values;
+
+static inline vec load(const real *p) { return *(const unaligned_vec *)p; }
+static inline void store(real *p, vec v) { *(unaligned_vec *)p = v; }
+static inline vec splat(real x) { return x - (vec){0}; }
+
+/* Lane by lane yes where a < b, else no. A NaN compares false: put the operand that must survive in no. */
+static inline vec where_less(vec a, vec b, vec yes, vec no) {
+    bits mask = a < b;
+    return (vec)((mask & (bits)yes) | (~mask & (bits)no));
+}
+
+static inline vec absolute(vec x) {
+    return (vec)((bits)x & ~(bits)splat(-0.0));
+}
+
+static inline vec copy_sign(vec magnitude, vec sign) {
+    return (vec)((bits)magnitude | ((bits)sign & (bits)splat(-0.0)));
+}
+
+/* x + ROUNDER has the nearest integer of x in its lowest bits; minus ROUNDER it is that integer. */
+#define ROUNDER ((real)(REAL_IS_DOUBLE ? 6755399441055744.0 : 12582912.0))
+#define MANTISSA_BITS (REAL_IS_DOUBLE ? 52 : 23)
+#define EXPONENT_BIAS (REAL_IS_DOUBLE ? 1023 : 127)
+
+/* 2**n for a rounded = n + ROUNDER with a normal 2**n. */
+static inline vec power_of_two(vec rounded) {
+    return (vec)(((bits)rounded + EXPONENT_BIAS) << MANTISSA_BITS);
+}
+
+/* x * 2**n for a rounded = n + ROUNDER, rounded once also where the result is subnormal. */
+static inline vec scale_by_power_of_two(vec x, vec rounded) {
+    bits n = (bits)rounded - (bits)splat(ROUNDER), half = n >> 1;
+    vec low = (vec)((half + EXPONENT_BIAS) << MANTISSA_BITS);
+    vec high = (vec)((n - half + EXPONENT_BIAS) << MANTISSA_BITS);
+    return x * low * high;
+}
+
+/* The highest x86-64 level (2, 3, 4) that processor and operating system support; 0 elsewhere or below. */
+static inline int x86_level(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (!(__builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"))) return 0;
+    if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi")
+          && __builtin_cpu_supports("bmi2"))) return 2;
+    if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+          && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
+          && __builtin_cpu_supports("avx512vl"))) return 3;
+    return 4;
+#else
+    return 0;
+#endif
+}
+
+#endif

@@ -1,0 +1,22 @@
+# What simd.h gives to Cython. `real` and `vec` are float here only in name: the build defines the type.
+
+cdef extern from "simd.h" nogil:
+    ctypedef float real
+    ctypedef float vec
+    ctypedef struct tile_values:
+        real values[1]
+    const int LANES
+    const int WIDTH
+    const int PANEL
+    const int TILE_VECTORS
+    const bint REAL_IS_DOUBLE
+    const real ROUNDER
+    vec load(const real* p)
+    void store(real* p, vec v)
+    vec splat(real x)
+    vec where_less(vec a, vec b, vec yes, vec no)
+    vec absolute(vec x)
+    vec copy_sign(vec magnitude, vec sign)
+    vec power_of_two(vec rounded)
+    vec scale_by_power_of_two(vec x, vec rounded)
+    int x86_level()

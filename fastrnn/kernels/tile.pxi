@@ -1,0 +1,235 @@
+# The one matrix product of the package, out = start + a @ w, on packed w.
+#
+# w (K, N) lies in panels of PANEL columns, [panel][k][PANEL], the last one filled up with zeros, so that a
+# tile reads it as one stream. a is read in place, with any two strides: a tile of R rows takes R scalars a
+# step of k and multiplies each by the P panels' vectors, keeping R x P x WIDTH sums in registers. Each element is
+#
+#   out[m, n] = ((start[m, n] + a[m, 0] w[0, n]) + a[m, 1] w[1, n]) + ...                                  (1)
+#
+# one accumulator, k in order, whatever the tile: a row's bits depend neither on the other rows nor on how
+# rows and columns are shared among threads.
+#
+# A tile's shape follows from the registers. Few rows take several panels, since a chain of fused multiply-adds
+# has a latency of four and two start in a cycle: eight sums must be under way. Rows are dealt evenly (8 rows
+# are 4 + 4, not 6 + 2). bench/NOTES.md has what each shape gave.
+#
+# finish, if given, takes each tile while it is in the first-level cache and does with it what the cell does;
+# otherwise the tile is stored in out.
+
+cdef enum:
+    MOST_ROWS = 6
+    MOST_PANELS = 4
+
+
+cdef struct Panels:
+    real* data
+    Py_ssize_t K
+    Py_ssize_t columns
+    Py_ssize_t count
+
+
+ctypedef void (*Finish)(const void* cell, real* tile, Py_ssize_t tile_row, Py_ssize_t m, Py_ssize_t rows,
+                        Py_ssize_t column, Py_ssize_t columns) noexcept nogil
+
+
+cdef struct Product:
+    real* out               # (blocks, M, columns)
+    Py_ssize_t out_block
+    Py_ssize_t out_row
+    const real* start       # likewise; NULL for zeros, start_row = 0 for the same in all rows
+    Py_ssize_t start_block
+    Py_ssize_t start_row
+    const real* a           # (blocks, M, K)
+    Py_ssize_t a_block
+    Py_ssize_t a_row
+    Py_ssize_t a_k
+    Py_ssize_t blocks       # two strides for the rows, where one cannot reach them all
+    Py_ssize_t M
+    Py_ssize_t K            # w.K, or 0: out = finish(start)
+    Panels w
+    Py_ssize_t columns      # those of out that may be written and of start that may be read
+    Finish finish
+    const void* cell
+
+
+cdef inline Py_ssize_t panels_for(Py_ssize_t columns) noexcept nogil:
+    return (columns + PANEL - 1) // PANEL
+
+
+cdef inline Panels panels_slice(Panels w, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Panels first .. last - 1 of w."""
+    cdef Panels part = w
+    part.data = w.data + first * w.K * PANEL
+    part.count = last - first
+    part.columns = min(w.columns, last * PANEL) - first * PANEL
+    return part
+
+
+cdef void pack_panel(real* panel, const real* source, Py_ssize_t K, Py_ssize_t k_stride, Py_ssize_t n_stride,
+                     Py_ssize_t columns) noexcept nogil:
+    """panel[k, n] = source[k * k_stride + n * n_stride], zero from `columns` on."""
+    cdef Py_ssize_t k, n
+    for k in range(K):
+        if n_stride == 1 and columns == PANEL:
+            for n in range(WIDTH):
+                store(panel + n * LANES, load(source + n * LANES))
+        else:
+            for n in range(columns):
+                panel[n] = source[n * n_stride]
+            for n in range(columns, PANEL):
+                panel[n] = 0
+        panel += PANEL
+        source += k_stride
+
+
+cdef void pack(Panels* w, const real* source, Py_ssize_t k_stride, Py_ssize_t n_stride) noexcept nogil:
+    """w[k, n] = source[k * k_stride + n * n_stride]."""
+    cdef Py_ssize_t p
+    for p in range(w.count):
+        pack_panel(w.data + p * w.K * PANEL, source + p * PANEL * n_stride, w.K, k_stride, n_stride,
+                   min(PANEL, w.columns - p * PANEL))
+
+
+cdef inline void copy_columns(real* out, const real* source, Py_ssize_t columns) noexcept nogil:
+    cdef Py_ssize_t n = 0
+    while n + LANES <= columns:
+        store(out + n, load(source + n))
+        n += LANES
+    while n < columns:
+        out[n] = source[n]
+        n += 1
+
+
+cdef inline vec load_columns(const real* source, Py_ssize_t columns) noexcept nogil:
+    """The next vector of a row of which `columns` are left; zeros behind them."""
+    cdef tile_values values
+    cdef Py_ssize_t n
+    if columns >= LANES:
+        return load(source)
+    store(values.values, splat(0))
+    for n in range(columns):
+        values.values[n] = source[n]
+    return load(values.values)
+
+
+cdef inline void tile_of(const int rows, const int panels, const Product* p, real* out, Py_ssize_t out_row,
+                         const real* start, Py_ssize_t start_row, const real* a,
+                         const real* w) noexcept nogil:
+    """(1) for rows x panels, both known to the compiler, which then keeps acc in registers."""
+    cdef vec acc[24]
+    cdef vec held[8]
+    cdef vec x
+    cdef Py_ssize_t k, n
+    cdef Py_ssize_t w_panel = p.w.K * PANEL, a_row = p.a_row, a_k = p.a_k
+    cdef int m, v
+    cdef int vectors = panels * WIDTH
+    for m in range(rows):
+        for v in range(vectors):
+            acc[m * vectors + v] = splat(0) if start == NULL else load(start + m * start_row + v * LANES)
+    for k in range(p.K):
+        if vectors < rows:
+            for v in range(vectors):
+                held[v] = load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES)
+            for m in range(rows):
+                x = splat(a[m * a_row])
+                for v in range(vectors):
+                    acc[m * vectors + v] = acc[m * vectors + v] + x * held[v]
+        else:
+            for m in range(rows):
+                held[m] = splat(a[m * a_row])
+            for v in range(vectors):
+                x = load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES)
+                for m in range(rows):
+                    acc[m * vectors + v] = acc[m * vectors + v] + held[m] * x
+        a += a_k
+        w += PANEL
+    for m in range(rows):
+        for v in range(vectors):
+            store(out + m * out_row + v * LANES, acc[m * vectors + v])
+
+
+cdef inline void tile_of_rows(const int rows, Py_ssize_t panels, const Product* p, real* out,
+                              Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* a,
+                              const real* w) noexcept nogil:
+    if panels == 1:
+        tile_of(rows, 1, p, out, out_row, start, start_row, a, w)
+    elif rows * 2 * WIDTH <= TILE_VECTORS and panels == 2:
+        tile_of(rows, 2, p, out, out_row, start, start_row, a, w)
+    elif rows * 4 * WIDTH <= TILE_VECTORS:
+        tile_of(rows, 4, p, out, out_row, start, start_row, a, w)
+
+
+cdef void tile(Py_ssize_t rows, Py_ssize_t panels, const Product* p, real* out, Py_ssize_t out_row,
+               const real* start, Py_ssize_t start_row, const real* a, const real* w) noexcept nogil:
+    if rows == 6:
+        tile_of_rows(6, panels, p, out, out_row, start, start_row, a, w)
+    elif rows == 5:
+        tile_of_rows(5, panels, p, out, out_row, start, start_row, a, w)
+    elif rows == 4:
+        tile_of_rows(4, panels, p, out, out_row, start, start_row, a, w)
+    elif rows == 3:
+        tile_of_rows(3, panels, p, out, out_row, start, start_row, a, w)
+    elif rows == 2:
+        tile_of_rows(2, panels, p, out, out_row, start, start_row, a, w)
+    elif rows == 1:
+        tile_of_rows(1, panels, p, out, out_row, start, start_row, a, w)
+
+
+cdef void staged_tile(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t rows, Py_ssize_t column,
+                      Py_ssize_t panels, Py_ssize_t columns) noexcept nogil:
+    """A tile by way of the stack: for finish, and for a last panel that is not full."""
+    cdef tile_values stage
+    cdef real* values = stage.values
+    cdef const real* a = p.a + block * p.a_block + m * p.a_row
+    cdef const real* w = p.w.data + column * p.w.K
+    cdef const real* start = NULL
+    cdef Py_ssize_t start_row = p.start_row, tile_row = panels * PANEL, r
+    if p.start != NULL:
+        start = p.start + block * p.start_block + m * start_row + column
+        if columns < tile_row:
+            for r in range(rows * panels * WIDTH):
+                store(values + r * LANES, splat(0))
+            for r in range(rows):
+                copy_columns(values + r * tile_row, start + r * start_row, columns)
+            start = values
+            start_row = tile_row
+    tile(rows, panels, p, values, tile_row, start, start_row, a, w)
+    if p.finish != NULL:
+        p.finish(p.cell, values, tile_row, m, rows, column, columns)
+        return
+    for r in range(rows):
+        copy_columns(p.out + block * p.out_block + (m + r) * p.out_row + column, values + r * tile_row, columns)
+
+
+cdef void product_of_tiles(const Product* p, Py_ssize_t first, Py_ssize_t tiles, Py_ssize_t rows) noexcept nogil:
+    """Rows first .. first + tiles * rows - 1 of each block, panel after panel: a panel stays in the cache."""
+    cdef Py_ssize_t panel = 0, panels, column, columns, block, i, m
+    while panel < p.w.count:
+        panels = MOST_PANELS
+        while panels > p.w.count - panel or rows * panels * WIDTH > TILE_VECTORS:
+            panels //= 2
+        column = panel * PANEL
+        columns = min(panels * PANEL, p.columns - column)
+        for block in range(p.blocks):
+            for i in range(tiles):
+                m = first + i * rows
+                if p.finish != NULL or columns < panels * PANEL:
+                    staged_tile(p, block, m, rows, column, panels, columns)
+                else:
+                    tile(rows, panels, p, p.out + block * p.out_block + m * p.out_row + column, p.out_row,
+                         p.start + block * p.start_block + m * p.start_row + column if p.start != NULL else NULL,
+                         p.start_row, p.a + block * p.a_block + m * p.a_row, p.w.data + column * p.w.K)
+        panel += panels
+
+
+cdef void product(const Product* p) noexcept nogil:
+    """(1) for every block and row."""
+    cdef Py_ssize_t tiles = (p.M + MOST_ROWS - 1) // MOST_ROWS
+    cdef Py_ssize_t rows, taller
+    if tiles == 0:
+        return
+    rows = p.M // tiles
+    taller = p.M % tiles
+    if taller:
+        product_of_tiles(p, 0, taller, rows + 1)
+    product_of_tiles(p, taller * (rows + 1), tiles - taller, rows)

@@ -1,0 +1,129 @@
+"""What RNN, RNNCell and Linear have in common: parameters, their packed copies, saving and loading; the tape."""
+
+import threading
+
+import numpy as np
+
+from fastrnn import kernels
+from fastrnn.arguments import checked_dtype
+from fastrnn.parameters import Gradients, NamedArrays, Parameters
+
+__all__ = ["Module", "Tape"]
+
+
+class Module:
+    """A set of parameters, drawn uniformly from +-1/sqrt(fan), and kernels that read a packed copy of them.
+
+    The packed copy is made at the first call after a change and kept; it is only ever replaced whole, so that
+    threads may share a module.
+    """
+
+    def __init__(self, shapes, fan, device, dtype, rng):
+        self.dtype = checked_dtype(dtype, device)
+        self.rng = np.random.default_rng(rng)
+        self.params = Parameters(shapes, self.dtype)
+        bound = 1 / np.sqrt(fan)
+        self.params.assign({name: self.rng.uniform(-bound, bound, shape) for name, shape in shapes.items()})
+        self._start()
+
+    def _start(self):
+        self._engine = kernels.engine[self.dtype]
+        self._packed = (-1, None)  # version of the weights, packed weights
+        self._packing = threading.Lock()
+
+    def _pack(self):
+        """The weights packed for the kernels, of whatever form the module's calls need."""
+        raise NotImplementedError
+
+    def _packed_weights(self):
+        version, packed = self._packed
+        if version != self.params.version:
+            with self._packing:
+                version, packed = self._packed
+                if version != self.params.version:
+                    version = self.params.version
+                    packed = self._pack()
+                    self._packed = (version, packed)
+        return packed
+
+    def _gradients(self, into):
+        """Where parameter gradients are summed up: those of `into`, or new ones."""
+        if into is None:
+            return NamedArrays(self.params.shapes, self.dtype)
+        if not isinstance(into, Gradients):
+            raise TypeError(f"into: expected Gradients, got {type(into).__name__}")
+        if into.params.shapes != self.params.shapes or into.params.flat.dtype != self.dtype:
+            raise ValueError(f"into: expected gradients of {self.params!r}, got {into.params!r}")
+        return into.params
+
+    def state_dict(self):
+        """Copies of all parameters by name, as `torch.nn.Module.state_dict` names them.
+
+        Returns
+        -------
+        dict of str to ndarray
+        """
+        return {name: array.copy() for name, array in self.params.items()}
+
+    def load_state_dict(self, state_dict):
+        """Replace all parameters; on an error, none.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array_like
+            Just the names and shapes of `state_dict()`; values may be torch tensors.
+
+        Raises
+        ------
+        KeyError
+            Names that are missing or not expected; all are listed.
+        ValueError
+            An array of another shape.
+        """
+        missing = [name for name in self.params if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in self.params]
+        if missing or unexpected:
+            raise KeyError(f"state_dict: expected {', '.join(self.params)}; missing: {', '.join(missing) or 'none'}; "
+                           f"unexpected: {', '.join(map(str, unexpected)) or 'none'}")
+        self.params.assign(state_dict)
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name not in ("_engine", "_packed", "_packing")}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._start()
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self._arguments_shown()})"
+
+
+class Tape:
+    """What a training forward keeps for its backward pass, which uses it up.
+
+    It refers to the caller's input without copying it: leave that array as it is until the backward pass.
+    """
+
+    __slots__ = ("_module", "_saved", "_version")
+
+    def __init__(self, module, saved):
+        self._module, self._saved, self._version = module, saved, module.params.version
+
+    def __repr__(self):
+        return f"<{'used' if self._saved is None else 'open'} tape of {self._module!r}>"
+
+    def _use(self, module):
+        """The saved values, after which the tape is used up once `_close` is called."""
+        if not isinstance(self, Tape):
+            raise TypeError(f"tape: expected a Tape, got {type(self).__name__}")
+        if self._module is not module:
+            raise ValueError(f"tape: expected one of this {module!r}, got one of another, {self._module!r}")
+        if self._saved is None:
+            raise RuntimeError("tape: expected one not used before, got one whose backward pass has been run")
+        if self._version != module.params.version:
+            raise RuntimeError(f"tape: expected weights of version {self._version}, as in its forward pass, "
+                               f"got version {module.params.version}: they have changed since")
+        return self._saved
+
+    def _close(self):
+        self._saved = None

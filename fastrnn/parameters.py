@@ -1,0 +1,189 @@
+"""Named arrays over one flat buffer: the weights of a module, and their gradients.
+
+Keeping every parameter of a module in one contiguous vector makes an optimizer a handful of operations
+on one array, a sum of gradients one addition, and a global norm one dot product.
+"""
+
+from collections.abc import Mapping
+from math import prod
+
+import numpy as np
+
+__all__ = ["Gradients", "NamedArrays", "Parameters"]
+
+
+def describe(shape):
+    """Shape as it is written in an error message, ``(3, 4)``."""
+    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+class NamedArrays(Mapping):
+    """Mapping of names to arrays that are views of one vector.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+        Names and shapes, in the order in which they lie in the vector.
+    dtype : numpy dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    flat : ndarray, shape (sum of sizes,)
+        All values, one array after another.
+    """
+
+    def __init__(self, shapes, dtype):
+        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self.flat = np.zeros(sum(map(prod, self.shapes.values())), dtype)
+        self._bind()
+
+    def _bind(self):
+        self._views, start = {}, 0
+        for name, shape in self.shapes.items():
+            self._views[name] = self.flat[start : start + prod(shape)].reshape(shape)
+            start += prod(shape)
+
+    def __getitem__(self, name):
+        return self._views[name]
+
+    def __iter__(self):
+        return iter(self._views)
+
+    def __len__(self):
+        return len(self._views)
+
+    def __repr__(self):
+        inner = ", ".join(f"{name}: {describe(shape)}" for name, shape in self.shapes.items())
+        return f"{type(self).__name__}({inner}; {self.flat.dtype})"
+
+    def __getstate__(self):
+        return {"shapes": self.shapes, "flat": np.array(self.flat)}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._bind()
+
+
+class Parameters(NamedArrays):
+    """The weights of a module: a mapping of names to read-only arrays.
+
+    Values change only through item assignment, `assign` and `add`. Each raises `version`, by which packed
+    copies of the weights and open tapes know that they are stale.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> rnn = fastrnn.RNN(4, 2)
+    >>> rnn.params["weight_ih_l0"].shape
+    (2, 4)
+    >>> rnn.params["bias_hh_l0"] = [1.0, 2.0]
+    >>> rnn.params["bias_hh_l0"]
+    array([1., 2.], dtype=float32)
+    """
+
+    def __init__(self, shapes, dtype):
+        super().__init__(shapes, dtype)
+        self.version = 0
+
+    def _bind(self):
+        self._values = self.flat
+        self.flat = self.flat.view()
+        self.flat.flags.writeable = False
+        super()._bind()
+
+    def __setitem__(self, name, value):
+        self.assign({name: value})
+
+    def assign(self, mapping):
+        """Replace the named arrays by the values of `mapping`; all of them, or on an error none.
+
+        Parameters
+        ----------
+        mapping : mapping of str to array_like
+            Anything `numpy.asarray` takes, CPU torch tensors included, in the shape of the parameter.
+
+        Raises
+        ------
+        KeyError
+            A name that is no parameter of this module.
+        ValueError
+            An array of another shape.
+        TypeError
+            Values that are not real numbers.
+        """
+        new = {name: self._checked(name, value) for name, value in mapping.items()}
+        flat = np.array(self._values)
+        for name, value in new.items():
+            start = self._views[name].__array_interface__["data"][0] - self.flat.__array_interface__["data"][0]
+            start //= flat.itemsize
+            flat[start : start + value.size] = value.ravel()
+        self._values[:] = flat
+        self.version += 1
+
+    def _checked(self, name, value):
+        if name not in self._views:
+            raise KeyError(f"{name}: expected one of {', '.join(self)}")
+        value = np.asarray(value)
+        if value.dtype.kind not in "fiu":
+            raise TypeError(f"{name}: expected real numbers, got dtype {value.dtype}")
+        if value.shape != self.shapes[name]:
+            raise ValueError(f"{name}: expected shape {describe(self.shapes[name])}, got {describe(value.shape)}")
+        return value
+
+    def add(self, delta):
+        """Add a vector, laid out as `flat`, to all values: one step of an optimizer."""
+        self._values += delta
+        self.version += 1
+
+    def __getstate__(self):
+        return super().__getstate__() | {"version": self.version}
+
+
+class Gradients:
+    """What a backward pass gives.
+
+    Attributes
+    ----------
+    input : ndarray
+        Gradient of the input, of its shape.
+    hx : ndarray or None
+        Gradient of the initial state, of its shape; None for a module without state.
+    params : NamedArrays
+        Gradients of the parameters, by name; `params.flat` is all of them as one vector.
+
+    Gradients of the same module and shapes add, ``a + b``, which accumulates over backward passes.
+    """
+
+    __slots__ = ("hx", "input", "params")
+
+    def __init__(self, input, hx, params):
+        self.input, self.hx, self.params = input, hx, params
+
+    def __add__(self, other):
+        if not isinstance(other, Gradients):
+            return NotImplemented
+        total = Gradients(self.input.copy(), None if self.hx is None else self.hx.copy(),
+                          NamedArrays(self.params.shapes, self.params.flat.dtype))
+        total.params.flat[:] = self.params.flat
+        total += other
+        return total
+
+    def __iadd__(self, other):
+        if not isinstance(other, Gradients):
+            return NotImplemented
+        if self.params.shapes != other.params.shapes:
+            raise ValueError(f"gradients: expected those of {self.params!r}, got those of {other.params!r}")
+        for name in ("input", "hx"):
+            mine, its = getattr(self, name), getattr(other, name)
+            if np.shape(mine) != np.shape(its):
+                raise ValueError(f"gradients.{name}: expected shape {np.shape(mine)}, got {np.shape(its)}")
+        self.params.flat += other.params.flat
+        self.input += other.input
+        if self.hx is not None:
+            self.hx += other.hx
+        return self
+
+    def __repr__(self):
+        hx = None if self.hx is None else describe(self.hx.shape)
+        return f"Gradients(input: {describe(self.input.shape)}, hx: {hx}, params: {self.params!r})"

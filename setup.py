@@ -1,0 +1,84 @@
+"""Builds the kernels: one source, once for each instruction set and dtype, and the pool of threads they share."""
+
+import os
+import platform
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = Path("fastrnn/kernels")
+SHIMS = Path("build/shims")
+
+# FASTRNN_CHECKED=1 builds kernels that check every memoryview index, for the tests.
+CHECKED = os.environ.get("FASTRNN_CHECKED", "0") not in ("", "0")
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": CHECKED,
+    "wraparound": False,
+    "initializedcheck": CHECKED,
+    "cdivision": True,
+    "embedsignature": False,
+    "freethreading_compatible": True,
+}
+
+# Build: flags, bytes of a vector, vectors that a tile may sum in (12 of 16 registers, 24 of 32).
+BUILDS = {"generic": ([], 16, 12)}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    BUILDS |= {
+        "v2": (["-march=x86-64-v2"], 16, 12),
+        "v3": (["-march=x86-64-v3"], 32, 12),
+        "v4": (["-march=x86-64-v4", "-mprefer-vector-width=512"], 64, 24),
+    }
+elif platform.machine().lower() in ("aarch64", "arm64"):
+    BUILDS = {"generic": ([], 16, 24)}
+DTYPES = {"float32": "float", "float64": "double"}
+
+# Tiles are inline functions whose sizes are constants at each call: inlined, their sums stay in registers.
+# No -ffast-math: it would assume NaN away and switch the whole process to flush-to-zero.
+FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fwrapv", "-Wno-psabi"]
+INLINE = ("CYTHON_INLINE", "inline __attribute__((always_inline))")
+
+
+def kernel_extensions():
+    """One extension for each build and dtype; its source is a line that includes the kernels."""
+    SHIMS.mkdir(parents=True, exist_ok=True)
+    for build, (flags, vector_bytes, tile_vectors) in BUILDS.items():
+        for dtype, c_type in DTYPES.items():
+            shim = SHIMS / f"{build}_{dtype}.pyx"
+            text = 'include "engine.pxi"\n'
+            if not shim.exists() or shim.read_text() != text:
+                shim.write_text(text)
+            yield Extension(
+                f"fastrnn.kernels.{build}_{dtype}",
+                [str(shim)],
+                include_dirs=[str(KERNELS)],
+                define_macros=[INLINE, ("REAL", c_type), ("VECTOR_BYTES", vector_bytes), ("TILE_VECTORS", tile_vectors)],
+                extra_compile_args=FLAGS + flags,
+                depends=[str(path) for path in KERNELS.iterdir() if path.suffix in (".pxi", ".pxd", ".h")],
+            )
+
+
+class ParallelBuild(build_ext):
+    """Compiles the extensions side by side."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension("fastrnn.kernels.pool", [str(KERNELS / "pool.pyx")], extra_compile_args=["-O2", "-g0", "-pthread"],
+                      extra_link_args=["-pthread"]),
+            *kernel_extensions(),
+        ],
+        include_path=[str(KERNELS), "."],
+        compiler_directives=DIRECTIVES,
+        build_dir="build/cython",
+        nthreads=0,
+    ),
+    cmdclass={"build_ext": ParallelBuild},
+)
