@@ -9,18 +9,18 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("fastrnn/kernels")
-SHIMS = Path("build/shims")
 
-# FASTRNN_CHECKED=1 builds kernels that check every memoryview index, for the tests.
+# FASTRNN_CHECKED=1 builds kernels that check every memoryview index, for the tests; in a folder of its own,
+# so that neither kind of build ever picks up the other's objects.
 CHECKED = os.environ.get("FASTRNN_CHECKED", "0") not in ("", "0")
+BUILD = Path("build/checked" if CHECKED else "build")
+SHIMS = BUILD / "shims"
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": CHECKED,
-    "wraparound": False,
+    "wraparound": CHECKED,
     "initializedcheck": CHECKED,
     "cdivision": True,
-    "embedsignature": False,
-    "freethreading_compatible": True,
 }
 
 # Build: flags, bytes of a vector, vectors that a tile may sum in (12 of 16 registers, 24 of 32).
@@ -54,7 +54,9 @@ def kernel_extensions():
                 f"fastrnn.kernels.{build}_{dtype}",
                 [str(shim)],
                 include_dirs=[str(KERNELS)],
-                define_macros=[INLINE, ("REAL", c_type), ("VECTOR_BYTES", vector_bytes), ("TILE_VECTORS", tile_vectors)],
+                define_macros=[
+                    INLINE, ("REAL", c_type), ("VECTOR_BYTES", vector_bytes), ("TILE_VECTORS", tile_vectors),
+                ],
                 extra_compile_args=FLAGS + flags,
                 depends=[str(path) for path in KERNELS.iterdir() if path.suffix in (".pxi", ".pxd", ".h")],
             )
@@ -71,14 +73,16 @@ class ParallelBuild(build_ext):
 setup(
     ext_modules=cythonize(
         [
-            Extension("fastrnn.kernels.pool", [str(KERNELS / "pool.pyx")], extra_compile_args=["-O2", "-g0", "-pthread"],
-                      extra_link_args=["-pthread"]),
+            Extension(
+                "fastrnn.kernels.pool", [str(KERNELS / "pool.pyx")],
+                extra_compile_args=["-O2", "-g0", "-pthread"], extra_link_args=["-pthread"],
+            ),
             *kernel_extensions(),
         ],
         include_path=[str(KERNELS), "."],
         compiler_directives=DIRECTIVES,
-        build_dir="build/cython",
-        nthreads=0,
+        build_dir=str(BUILD / "cython"),
     ),
     cmdclass={"build_ext": ParallelBuild},
+    options={"build": {"build_base": str(BUILD)}},
 )

@@ -67,7 +67,7 @@ def real_array(name, value, dtype):
         if kind not in "fiub" or (kind == "f" and array.dtype.itemsize > dtype.itemsize):
             raise TypeError(f"{name}: expected numbers of dtype {dtype}, got {array.dtype}")
         return array.astype(dtype, order="C")
-    if array.ndim and array.size and array.strides[-1] != dtype.itemsize or not array.flags.aligned:
+    if (array.ndim and array.size and array.strides[-1] != dtype.itemsize) or not array.flags.aligned:
         return np.array(array, order="C")
     return array
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .readout import as_float
+from fastrnn.readout import as_float
 
 __all__ = ["cross_entropy", "mse"]
 
@@ -61,12 +61,16 @@ def cross_entropy(logits, target, ignore_index=-100):
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(f"logits: expected shape (..., classes) with at least one class, got {logits.shape}")
     counted = _checked_target(target, logits.shape, ignore_index).reshape(-1)
-    rows = np.flatnonzero(counted)
-    classes = target.reshape(-1)[rows]
+    loss, gradient = _cross_entropy(logits.reshape(-1, logits.shape[-1]), target.reshape(-1), counted)
+    return loss, gradient.reshape(logits.shape)
 
+
+def _cross_entropy(logits, target, counted):
+    """Loss and gradient of rows of logits, of which those `counted` count."""
+    rows = np.flatnonzero(counted)
+    classes = target[rows]
     # One buffer all the way: shifted logits, their exponentials, the gradient.
-    gradient = logits.reshape(-1, logits.shape[-1])
-    gradient = np.subtract(gradient, gradient.max(axis=1, keepdims=True), order="C")
+    gradient = np.subtract(logits, logits.max(axis=1, keepdims=True), order="C")
     chosen = gradient[rows, classes]
     np.exp(gradient, out=gradient)
     total = gradient.sum(axis=1)
@@ -76,7 +80,7 @@ def cross_entropy(logits, target, ignore_index=-100):
     gradient *= (scale / total)[:, None]
     gradient[rows, classes] -= scale
     gradient[~counted] = 0
-    return float(loss), gradient.reshape(logits.shape)
+    return float(loss), gradient
 
 
 def _checked_target(target, logits_shape, ignore_index):

@@ -9,8 +9,8 @@ from numbers import Real
 
 import numpy as np
 
-from .parameters import Gradients, Parameters
-from .readout import as_float
+from fastrnn.parameters import Gradients, Parameters
+from fastrnn.readout import as_float
 
 __all__ = ["SGD", "Adam", "clip_grad_norm"]
 

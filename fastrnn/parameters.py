@@ -172,7 +172,7 @@ class Gradients:
     def __iadd__(self, other):
         if not isinstance(other, Gradients):
             return NotImplemented
-        if self.params.shapes != other.params.shapes:
+        if list(self.params.shapes.items()) != list(other.params.shapes.items()):
             raise ValueError(f"gradients: expected those of {self.params!r}, got those of {other.params!r}")
         for name in ("input", "hx"):
             mine, its = getattr(self, name), getattr(other, name)

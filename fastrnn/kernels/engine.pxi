@@ -85,8 +85,8 @@ cdef inline Rows half_of(Rows rows, int direction, Py_ssize_t H, Py_ssize_t T) n
 
 
 cdef void begin(Sweep* s, int activation, const real[:, :, :] x, const real[:, :, ::1] h0) noexcept:
-    s.T, s.B, s.I = x.shape[0], x.shape[1], x.shape[2]
-    s.directions, s.H = <int>h0.shape[0], h0.shape[2]
+    s.T, s.B, s.I, s.H = x.shape[0], x.shape[1], x.shape[2], h0.shape[2]
+    s.directions = <int>h0.shape[0]
     s.activation = <Activation>activation
     s.dz_row = padded_row(s.H)
 

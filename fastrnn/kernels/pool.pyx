@@ -80,8 +80,8 @@ cdef int busy = 0
 
 
 cdef void wait_for_mail(Mailbox* box) noexcept nogil:
-    cdef int spins
-    for spins in range(SPINS_BEFORE_SLEEP):
+    cdef int _
+    for _ in range(SPINS_BEFORE_SLEEP):
         if atomic_get(&box.full):
             return
         relax()
