@@ -1,0 +1,133 @@
+"""Bad input is an error that names the argument and both numbers, and changes nothing; good input is taken."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+import fastrnn
+
+
+@pytest.fixture
+def rnn():
+    return fastrnn.RNN(4, 3, 2, rng=0)
+
+
+X = np.ones((5, 2, 4), np.float32)
+
+
+@pytest.mark.parametrize(("error", "message", "input", "hx"), [
+    (ValueError, r"input: expected last dimension 4 \(input_size\), got 5", np.ones((5, 2, 5), np.float32), None),
+    (ValueError, r"input: expected 2 dimensions \(unbatched\) or 3, got 1", np.ones(4, np.float32), None),
+    (ValueError, r"hx: expected shape \(2, 2, 3\), got \(1, 2, 3\)", X, np.ones((1, 2, 3), np.float32)),
+    (TypeError, "input: expected numbers of dtype float32, got float64", X.astype(float), None),
+    (TypeError, "input: expected numbers of dtype float32, got complex64", X.astype(np.complex64), None),
+    (TypeError, "hx: expected numbers of dtype float32, got float64", X, np.ones((2, 2, 3))),
+    (TypeError, "input: expected numbers of dtype float32, got <U1", [["a"]], None),
+    (ValueError, "input: expected an array, got list", [[1.0], [1.0, 2.0]], None),
+])
+def test_bad_calls(rnn, error, message, input, hx):
+    for call in (rnn, rnn.forward):
+        with pytest.raises(error, match=message):
+            call(input, hx)
+
+
+@pytest.mark.parametrize(("error", "message", "arguments"), [
+    (ValueError, "hidden_size: expected at least 1, got 0", {"hidden_size": 0}),
+    (TypeError, "input_size: expected an int, got float", {"input_size": 2.0}),
+    (ValueError, "nonlinearity: expected one of 'tanh', 'relu', 'sigmoid', got 'selu'", {"nonlinearity": "selu"}),
+    (ValueError, "dropout: expected a probability from 0 to 1, got 2", {"dropout": 2}),
+    (TypeError, "bias: expected True or False, got 1", {"bias": 1}),
+    (TypeError, "dtype: expected float32 or float64, got 'int8'", {"dtype": "int8"}),
+    (ValueError, "device: expected None or 'cpu', got 'cuda'", {"device": "cuda"}),
+])
+def test_bad_construction(error, message, arguments):
+    with pytest.raises(error, match=message):
+        fastrnn.RNN(**{"input_size": 4, "hidden_size": 3, **arguments})
+
+
+def test_tapes(rnn):
+    output, h_n, tape = rnn.forward(X)
+    with pytest.raises(ValueError, match=r"d_output: expected shape \(5, 2, 3\), got \(5, 2, 4\)"):
+        rnn.backward(tape, X)
+    with pytest.raises(ValueError, match=r"d_hx: expected shape \(2, 2, 3\), got \(2, 3\)"):
+        rnn.backward(tape, None, h_n[0])
+    with pytest.raises(ValueError, match="tape: expected one of this"):
+        fastrnn.RNN(4, 3, 2).backward(tape, output)
+    with pytest.raises(TypeError, match="tape: expected a Tape, got int"):
+        rnn.backward(3, output)
+    rnn.backward(tape, output)
+    with pytest.raises(RuntimeError, match="tape: expected one not used before"):
+        rnn.backward(tape, output)
+    with pytest.raises(ValueError, match="read-only"):
+        output[0] = 0
+    for change in (lambda: rnn.load_state_dict(rnn.state_dict()), lambda: rnn.params.add(0),
+                   lambda: rnn.params.__setitem__("bias_ih_l0", np.zeros(3))):
+        tape = rnn.forward(X)[2]
+        change()
+        with pytest.raises(RuntimeError, match="tape: expected weights of version"):
+            rnn.backward(tape, output)
+
+
+def test_gradients_add_and_accumulate(rnn):
+    d = np.ones((5, 2, 3), np.float32)
+    tapes = [rnn.forward(X)[2] for _ in range(4)]  # all open at once
+    a, b = rnn.backward(tapes[2], d), rnn.backward(tapes[0], 2 * d)
+    total = a + b
+    assert np.allclose(total.params.flat, 3 * a.params.flat, rtol=1e-5)
+    into = rnn.backward(tapes[1], d)
+    assert rnn.backward(tapes[3], 2 * d, into=into) is into
+    assert np.allclose(into.params.flat, total.params.flat, rtol=1e-5) and np.allclose(into.input, total.input, rtol=1e-5)
+    short = rnn.forward(X[:2])[2]
+    with pytest.raises(ValueError, match=r"into.input: expected shape \(2, 2, 4\), got \(5, 2, 4\)"):
+        rnn.backward(short, d[:2], into=into)
+    with pytest.raises(TypeError, match="into: expected Gradients, got dict"):
+        rnn.backward(short, d[:2], into={})
+
+
+def test_weights_change_only_knowingly_and_are_seen(rnn):
+    before = rnn(X)[0]
+    with pytest.raises(ValueError, match="read-only"):
+        rnn.params["weight_ih_l0"][0] = 1
+    with pytest.raises(ValueError, match=r"bias_ih_l0: expected shape \(3,\), got \(4,\)"):
+        rnn.params["bias_ih_l0"] = np.ones(4)
+    state = rnn.state_dict()
+    with pytest.raises(KeyError, match="missing: bias_hh_l1; unexpected: other"):
+        rnn.load_state_dict({**{k: v for k, v in state.items() if k != "bias_hh_l1"}, "other": 1})
+    with pytest.raises(ValueError, match="weight_hh_l1: expected shape"):
+        rnn.load_state_dict({**state, "weight_hh_l1": np.ones((2, 2))})
+    assert np.array_equal(rnn(X)[0], before)
+    rnn.params["bias_ih_l0"] = torch.ones(3)
+    assert not np.array_equal(rnn(X)[0], before)
+
+
+def test_copies_and_repr(rnn):
+    expected = rnn(X)[0]
+    for twin in (pickle.loads(pickle.dumps(rnn)), copy.copy(rnn), copy.deepcopy(rnn)):
+        assert np.array_equal(twin(X)[0], expected)
+    deep = copy.deepcopy(rnn)
+    deep.params["bias_ih_l0"] = np.ones(3)
+    assert np.array_equal(rnn(X)[0], expected) and not np.array_equal(deep(X)[0], expected)
+    assert repr(rnn) == repr(torch.nn.RNN(4, 3, num_layers=2))
+    assert repr(fastrnn.RNNCell(4, 3)) == repr(torch.nn.RNNCell(4, 3))
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 4), (5, 0, 4), (0, 4)])
+def test_empty(rnn, shape):
+    states = (2, shape[1], 3) if len(shape) == 3 else (2, 3)
+    hx = np.full(states, 0.5, np.float32)
+    output, h_n, tape = rnn.forward(np.empty(shape, np.float32), hx)
+    assert output.shape == (*shape[:-1], 3) and np.array_equal(h_n, hx)
+    g = rnn.backward(tape, output, hx)
+    assert g.input.shape == shape and np.array_equal(g.hx, hx) and not g.params.flat.any()
+
+
+def test_other_errors():
+    with pytest.raises(ValueError, match="n: expected at least 1, got 0"):
+        fastrnn.set_num_threads(0)
+    with pytest.raises(ValueError, match=r"x: expected last dimension 3 \(in_features\), got 4"):
+        fastrnn.Linear(3, 2)(X)
+    with pytest.raises(ValueError, match=r"input: expected last dimension 3 \(input_size\), got 4"):
+        fastrnn.RNNCell(3, 2)(X[0])
