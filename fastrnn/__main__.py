@@ -34,7 +34,8 @@ def worst_errors(build, dtype):
         g = rnn.backward(tape, d)
         expected, _, saved = reference.rnn(x, zeros, rnn.params, 2, nonlinearity, True)
         d_x, _, d_params = reference.rnn_stack_backward(saved, d, zeros)
-        pairs = [(0, output, expected), (1, g.input, d_x), *((1, g.params[name], d_params[name]) for name in rnn.params)]
+        pairs = [(0, output, expected), (1, g.input, d_x)]
+        pairs += [(1, g.params[name], d_params[name]) for name in rnn.params]
         for kind, got, value in pairs:
             error = float(np.abs(got - value).max() / np.abs(value).max())
             worst[kind] = max(worst[kind], error if np.isfinite(error) else np.inf)

@@ -79,7 +79,8 @@ def test_gradients_add_and_accumulate(rnn):
     assert np.allclose(total.params.flat, 3 * a.params.flat, rtol=1e-5)
     into = rnn.backward(tapes[1], d)
     assert rnn.backward(tapes[3], 2 * d, into=into) is into
-    assert np.allclose(into.params.flat, total.params.flat, rtol=1e-5) and np.allclose(into.input, total.input, rtol=1e-5)
+    assert np.allclose(into.params.flat, total.params.flat, rtol=1e-5)
+    assert np.allclose(into.input, total.input, rtol=1e-5)
     short = rnn.forward(X[:2])[2]
     with pytest.raises(ValueError, match=r"into.input: expected shape \(2, 2, 4\), got \(5, 2, 4\)"):
         rnn.backward(short, d[:2], into=into)

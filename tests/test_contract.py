@@ -31,7 +31,7 @@ def passes(rnn, x, d):
 
 
 @pytest.mark.parametrize(("T", "B", "I", "H"), [(20, 13, 33, 65), (3, 64, 7, 128), (40, 2, 16, 16)])
-def test_row_in_any_batch_and_any_pieces(T, B, I, H):  # noqa: E741
+def test_row_in_any_batch_and_any_pieces(T, B, I, H):
     rng = np.random.default_rng(0)
     rnn = fastrnn.RNN(I, H, 2, rng=0)
     x = rng.standard_normal((T, B, I), np.float32)
@@ -51,7 +51,7 @@ def test_row_in_any_batch_and_any_pieces(T, B, I, H):  # noqa: E741
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize(("T", "B", "I", "H"), [(60, 1, 64, 512), (40, 33, 40, 70), (200, 5, 100, 128)])
-def test_any_number_of_threads(T, B, I, H, bidirectional):  # noqa: E741
+def test_any_number_of_threads(T, B, I, H, bidirectional):
     rng = np.random.default_rng(0)
     rnn = fastrnn.RNN(I, H, bidirectional=bidirectional, rng=0)
     x, d = rng.standard_normal((T, B, I), np.float32), rng.standard_normal((T, B, H * (1 + bidirectional)), np.float32)

@@ -10,7 +10,7 @@ from helpers import FINITE_DIFFERENCES, assert_close, numerical_gradient, tolera
 from fastrnn import reference
 
 NONLINEARITIES = ["tanh", "relu", "sigmoid", "linear"]
-B, I, H = 2, 3, 4  # noqa: E741
+B, I, H = 2, 3, 4
 
 
 def one_layer(steps, seed=0, dtype="float64"):

@@ -18,14 +18,15 @@ def configuration(seed):
     batched = bool(rng.random() < 0.8)
     return {
         "rng": rng, "T": int(rng.integers(0, 20)), "B": int(rng.integers(0, 14)) if batched else 1, "batched": batched,
-        "arguments": (choose(*SIZES), choose(*SIZES), int(rng.integers(1, 4)), choose("tanh", "relu"), choose(True, False)),
+        "arguments": (
+            choose(*SIZES), choose(*SIZES), int(rng.integers(1, 4)), choose("tanh", "relu"), choose(True, False)),
         "batch_first": choose(True, False), "bidirectional": choose(True, False),
         "use": choose((1, 1), (1, 0), (0, 1)), "hx": choose(True, False),
     }
 
 
 def make(c, dtype):
-    rnn = fastrnn.RNN(*c["arguments"], batch_first=c["batch_first"], bidirectional=c["bidirectional"], dtype=dtype, rng=1)
+    rnn = fastrnn.RNN(*c["arguments"], c["batch_first"], 0.0, c["bidirectional"], dtype=dtype, rng=1)
     rng, T, B = c["rng"], c["T"], c["B"]
     shape = (B, T, rnn.input_size) if c["batch_first"] else (T, B, rnn.input_size)
     D = 2 if rnn.bidirectional else 1
@@ -93,7 +94,8 @@ def test_every_tile_height(hidden):
     for batch in range(1, 14):
         rng = np.random.default_rng(batch)
         rnn = fastrnn.RNN(5, hidden, nonlinearity="sigmoid", dtype=np.float64, rng=rng)
-        arrays = [rng.standard_normal(s) for s in ((3, batch, 5), (1, batch, hidden), (3, batch, hidden), (1, batch, hidden))]
+        states, outputs = (1, batch, hidden), (3, batch, hidden)
+        arrays = [rng.standard_normal(s) for s in ((3, batch, 5), states, outputs, states)]
         got, expected = run(rnn, *arrays, (1, 1)), by_reference(rnn, *arrays, (1, 1))
         for name, value in expected.items():
             assert_close(got[name], value, 1e-12, name)
@@ -137,7 +139,8 @@ def test_integers_are_exact(dtype):
         x, h0, d, dn = integers(T, B, I), integers(1, B, H), integers(T, B, H), integers(1, B, H)
         p = rnn.params
         output = reference.rnn_forward(x, h0[0], *p.values(), "linear")[0]
-        expected = reference.rnn_backward(x, h0[0], output, p["weight_ih_l0"], p["weight_hh_l0"], d, dn[0], "linear", False)
+        weights = p["weight_ih_l0"], p["weight_hh_l0"]
+        expected = reference.rnn_backward(x, h0[0], output, *weights, d, dn[0], "linear", False)
         got = run(rnn, x, h0, d, dn, (1, 1))
         assert np.array_equal(got["output"], output)
         names = ("input", "hx", "weight_ih_l0", "weight_hh_l0", "bias_ih_l0")
@@ -170,7 +173,7 @@ def test_cell_steps_as_the_layer_and_tapes_in_any_order():
     cell, rnn = fastrnn.RNNCell(4, 21, dtype=np.float64, rng=0), fastrnn.RNN(4, 21, dtype=np.float64)
     rnn.load_state_dict({f"{name}_l0": value for name, value in cell.state_dict().items()})
     x, d = rng.standard_normal((5, 3, 4)), rng.standard_normal((5, 3, 21))
-    output, h_n, tape = rnn.forward(x)
+    output, _, tape = rnn.forward(x)
     h, tapes = None, []
     for t in range(5):
         h, one = cell.forward(x[t], h)
