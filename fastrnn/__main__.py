@@ -9,7 +9,7 @@ import numpy as np
 import fastrnn
 from fastrnn import kernels, reference, threads
 
-BOUNDS = {"float32": 5e-5, "float64": 1e-12}  # of the largest element; float32: worst seen 3e-6
+BOUNDS = {"float32": 1e-5, "float64": 2e-14}  # of the largest element; worst measured 1.3e-6 and 2.2e-15
 SHAPES = [(7, 5, 9, 33, "tanh"), (4, 14, 40, 17, "sigmoid"), (9, 1, 3, 70, "relu"), (60, 8, 128, 130, "tanh")]
 
 

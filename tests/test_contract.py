@@ -108,7 +108,7 @@ def test_every_build(build, dtype):
         zeros = np.zeros((2, B, H), dtype)
         expected, _, saved = reference.rnn(x, zeros, rnn.params, 1, nonlinearity, True)
         e_dx, _, e_params = reference.rnn_stack_backward(saved, d, zeros)
-        bound = 1e-12 if dtype == np.float64 else 5e-5  # float32: worst seen 3e-6
+        bound = 1e-14 if dtype == np.float64 else 5e-6  # worst measured 6.6e-16 and 4.5e-7
         assert_close(output, expected, bound, "output")
         assert_close(dx, e_dx, bound, "input")
         assert_close(flat, np.concatenate([e_params[name].ravel() for name in rnn.params]), bound, "params")
@@ -135,6 +135,7 @@ def test_activations_within_4_ulp(build, name, dtype):
         exact = np.tanh(wide) if name == "tanh" else 1 / (1 + np.exp(-wide))
     rounded = exact.astype(dtype)
     ulps = np.abs(activation_of(build, name, x).astype(np.longdouble) - exact) / np.spacing(np.abs(rounded))
+    # Measured on [-10, 10]: tanh 2.47 (float32) and 2.45 (float64), sigmoid 2.11 and 2.17, the same in every build.
     assert ulps.max() <= 4, (x[ulps.argmax()], ulps.max())
     assert np.isnan(activation_of(build, name, dtype([np.nan]))).all()
 

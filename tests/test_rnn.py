@@ -72,7 +72,8 @@ def by_reference(rnn, x, hx, d_output, d_h_n, use):
 
 @pytest.mark.parametrize("seed", range(220))
 def test_random_configuration(seed):
-    for dtype, bound in ((np.float64, 1e-10), (np.float32, 2e-4)):  # float32: worst seen 3e-5 of the largest element
+    # Worst measured, of the largest element or of 1 if that is more: 4.6e-15 and 3.3e-6.
+    for dtype, bound in ((np.float64, 1e-13), (np.float32, 2e-5)):
         c = configuration(seed)
         if dtype == np.float32:  # rounding decides on which side of relu's kink an argument near 0 lies
             c["arguments"] = (*c["arguments"][:3], "tanh", c["arguments"][4])
