@@ -33,6 +33,11 @@ def processor_level():
     return x86_level()
 
 
+def compiler():
+    """Name and version of the compiler that built these kernels."""
+    return COMPILER.decode("ascii")
+
+
 cdef class Affine:
     """Packed weight (N, K) of y = x W^T + bias: ready for y, and on first use also for dx = dy W."""
 

@@ -59,6 +59,13 @@ static inline vec scale_by_power_of_two(vec x, vec rounded) {
     return x * low * high;
 }
 
+/* What compiled this build. */
+#ifdef __clang__
+#define COMPILER "Clang " __clang_version__
+#else
+#define COMPILER "GCC " __VERSION__
+#endif
+
 /* The highest x86-64 level (2, 3, 4) that processor and operating system support; 0 elsewhere or below. */
 static inline int x86_level(void) {
 #if defined(__x86_64__)

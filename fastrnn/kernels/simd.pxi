@@ -20,3 +20,4 @@ cdef extern from "simd.h" nogil:
     vec power_of_two(vec rounded)
     vec scale_by_power_of_two(vec x, vec rounded)
     int x86_level()
+    const char* COMPILER
