@@ -74,7 +74,7 @@ setup(
     ext_modules=cythonize(
         [
             Extension(
-                "fastrnn.kernels.pool", [str(KERNELS / "pool.pyx")],
+                "fastrnn.kernels.pool", [str(KERNELS / "pool.pyx")], define_macros=[("_GNU_SOURCE", None)],
                 extra_compile_args=["-O2", "-g0", "-pthread"], extra_link_args=["-pthread"],
             ),
             *kernel_extensions(),

@@ -6,6 +6,8 @@ alone, which by the numerics contract changes no bit. Why not OpenMP: opening a 
 barrier 0.8 us, and libgomp does not survive a fork, which this pool does: the child starts with none and makes its own.
 
 A worker waits for its mailbox: it spins for some 20 us, so that a loop of calls pays no wake-up, then sleeps.
+A sleeper is woken off its caller's processor: left to itself the scheduler of a virtual machine was seen to put both
+on one and to leave them there for several milliseconds (bench/NOTES.md).
 """
 
 from libc.stdlib cimport calloc
@@ -41,6 +43,20 @@ cdef extern from "<sched.h>" nogil:
 
 cdef extern from * nogil:
     """
+    #ifdef __linux__
+    #include <sched.h>
+    #include <pthread.h>
+    /* Let the thread run wherever the caller may, but not where the caller is now. */
+    static void keep_off_my_processor(pthread_t thread) {
+        cpu_set_t allowed;
+        int mine = sched_getcpu();
+        if (mine < 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
+        CPU_CLR(mine, &allowed);
+        pthread_setaffinity_np(thread, sizeof allowed, &allowed);
+    }
+    #else
+    static void keep_off_my_processor(pthread_t thread) { (void)thread; }
+    #endif
     #if defined(__x86_64__) || defined(__i386__)
     #define relax() __builtin_ia32_pause()
     #else
@@ -51,6 +67,7 @@ cdef extern from * nogil:
     #define atomic_swap(p, value) __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST)
     #define atomic_add(p, value) __atomic_add_fetch(p, value, __ATOMIC_SEQ_CST)
     """
+    void keep_off_my_processor(pthread_t thread)
     void relax()
     int atomic_get(int*)
     void atomic_set(int*, int)
@@ -67,6 +84,7 @@ cdef struct Mailbox:
     int full        # 1 from the caller's post to the worker's end
     int asleep
     int number
+    pthread_t thread
     Task task
     void* job
     pthread_mutex_t mutex
@@ -106,6 +124,7 @@ cdef void post(Mailbox* box, Task task, void* job) noexcept nogil:
     box.job = job
     atomic_set(&box.full, 1)
     if atomic_get(&box.asleep):
+        keep_off_my_processor(box.thread)
         pthread_mutex_lock(&box.mutex)
         pthread_cond_signal(&box.filled)
         pthread_mutex_unlock(&box.mutex)
@@ -114,7 +133,6 @@ cdef void post(Mailbox* box, Task task, void* job) noexcept nogil:
 cdef bint hire() noexcept nogil:
     """Start one more worker; False if the system refuses."""
     global workers_alive
-    cdef pthread_t thread
     cdef sigset_t all_signals, before
     cdef Mailbox* box = <Mailbox*>calloc(1, sizeof(Mailbox))
     if box == NULL:
@@ -124,10 +142,10 @@ cdef bint hire() noexcept nogil:
     box.number = workers_alive + 1
     sigfillset(&all_signals)  # signals are Python's main thread's to handle
     pthread_sigmask(SIG_SETMASK, &all_signals, &before)
-    cdef bint started = pthread_create(&thread, NULL, work, box) == 0
+    cdef bint started = pthread_create(&box.thread, NULL, work, box) == 0
     pthread_sigmask(SIG_SETMASK, &before, NULL)
     if started:
-        pthread_detach(thread)
+        pthread_detach(box.thread)
         mailboxes[workers_alive] = box
         workers_alive += 1
     return started
