@@ -99,9 +99,10 @@ def measure(case, running, threads, quick=False):
 
 def truth(case, arrays):
     """What everybody is held to: the reference in float64."""
-    x, hx, params, d_output = arrays
+    x, states, params, d_output = arrays
     params = {name: array.astype(np.float64) for name, array in params.items()}
-    double = type(arrays)(x.astype(np.float64), hx.astype(np.float64), params, d_output.astype(np.float64))
+    states = tuple(state.astype(np.float64) for state in states)
+    double = type(arrays)(x.astype(np.float64), states, params, d_output.astype(np.float64))
     call, read = peers.Reference().prepare(case, double, None)
     return read(call())
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import numpy as np
 
 import fastrnn
-from bench.cases import TASKS, suffixes
+from bench.cases import CELLS, TASKS, suffixes
 from fastrnn import reference
 
 __all__ = ["PEERS", "installed"]
@@ -25,14 +25,13 @@ class Peer:
     ----------
     modules : tuple of str
         What has to be installed.
-    cells, tasks : tuple of str
+    tasks : tuple of str
         Which cases it can run.
     threaded : bool
         Whether it lets us set its threads; if not, it takes what it takes.
     """
 
     modules = ()
-    cells = ("RNN",)
     tasks = TASKS
     threaded = True
 
@@ -42,7 +41,7 @@ class Peer:
 
     def covers(self, case):
         """Whether it can run the case."""
-        return case.cell in self.cells and case.task in self.tasks
+        return case.task in self.tasks
 
     def set_threads(self, threads):
         """Called before its calls whenever another contestant has had a turn."""
@@ -62,17 +61,20 @@ class FastRNN(Peer):
         fastrnn.set_num_threads(threads)
 
     def prepare(self, case, arrays, threads):
-        """A layer of the public interface."""
-        layer = getattr(fastrnn, case.cell)(case.I, case.H, case.layers, bidirectional=case.bidirectional)
-        layer.load_state_dict(arrays.params)
+        """A layer of the public interface, or a cell."""
+        arguments = {} if case.single else {"num_layers": case.layers, "bidirectional": case.bidirectional}
+        module = getattr(fastrnn, case.cell)(case.I, case.H, **arguments)
+        module.load_state_dict(_of_module(case, arrays.params))
+        x, states, d_output = _for_module(case, arrays)
         if case.task == "inference":
-            return partial(layer, arrays.x, arrays.hx), _read_forward
+            return partial(module, x, states), partial(_read_forward, case)
 
         def call():
-            output, h_n, tape = layer.forward(arrays.x, arrays.hx)
-            return output, h_n, layer.backward(tape, arrays.d_output)
+            *results, tape = module.forward(x, states)
+            d_hx = (d_output, np.zeros_like(d_output)) if case.single and case.kind == "LSTM" else d_output
+            return results[0] if case.single else results, module.backward(tape, d_hx)
 
-        return call, lambda result: _named(*result[:2], result[2].input, result[2].params)
+        return call, lambda result: _named(case, result[0], result[1].input, dict(result[1].params))
 
 
 class Torch(Peer):
@@ -87,25 +89,31 @@ class Torch(Peer):
     def prepare(self, case, arrays, threads):
         """A module of torch.nn."""
         torch = self.torch
-        module = getattr(torch.nn, case.cell)(case.I, case.H, case.layers, bidirectional=case.bidirectional)
-        module.load_state_dict({name: torch.tensor(array) for name, array in arrays.params.items()})
-        x, hx, d_output = map(torch.tensor, (arrays.x, arrays.hx, arrays.d_output))
+        arguments = {} if case.single else {"num_layers": case.layers, "bidirectional": case.bidirectional}
+        module = getattr(torch.nn, case.cell)(case.I, case.H, **arguments)
+        module.load_state_dict({name: torch.tensor(array) for name, array in _of_module(case, arrays.params).items()})
+        x, states, d_output = _for_module(case, arrays)
+        x, d_output = torch.tensor(x), torch.tensor(d_output)
+        states = tuple(map(torch.tensor, states)) if case.kind == "LSTM" else torch.tensor(states)
         if case.task == "inference":
-            return torch.inference_mode()(partial(module, x, hx)), _read_forward
+            return torch.inference_mode()(partial(module, x, states)), partial(_read_forward, case)
         x.requires_grad_()
 
         def call():
             module.zero_grad()
             x.grad = None
-            output, h_n = module(x, hx)
+            result = module(x, states)
+            output = result[0] if isinstance(result, tuple) else result
             output.backward(d_output)
-            return output, h_n
+            return result
 
         def read(result):
-            gradients = {name: parameter.grad for name, parameter in module.named_parameters()}
-            return _named(*(array.detach() for array in result), x.grad, gradients)
+            return _named(case, self._detached(result), x.grad, {name: p.grad for name, p in module.named_parameters()})
 
         return call, read
+
+    def _detached(self, result):
+        return tuple(map(self._detached, result)) if isinstance(result, tuple) else result.detach()
 
 
 class OnnxRuntime(Peer):
@@ -121,37 +129,52 @@ class OnnxRuntime(Peer):
         options.inter_op_num_threads = 1
         model = self._model(case, arrays.params).SerializeToString()
         session = self.onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return partial(session.run, None, {"x": arrays.x, "hx": arrays.hx}), _read_forward
+        states = dict(zip(("hx", "cx"), arrays.states, strict=False))
+
+        def read(result):
+            return _named_forward(*result)
+
+        return partial(session.run, None, {"x": arrays.x, **states}), read
 
     def _model(self, case, params):
-        """Weights are (D, H, features), both biases (D, 2 H); a layer's output is (T, D, B, H)."""
+        """Weights are (D, gates * H, features), both biases (D, 2 gates * H); a layer's output is (T, D, B, H)."""
         onnx, node = self.onnx, self.onnx.helper.make_node
         T, B, D, H = case.T, case.B, case.directions, case.H
-        float_array = partial(onnx.helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT)
+        states = ("h", "c") if case.kind == "LSTM" else ("h",)
         initial = [onnx.numpy_helper.from_array(np.array([T, B, D * H]), "shape")]
-        nodes = [node("Split", ["hx"], [f"hx{k}" for k in range(case.layers)], num_outputs=case.layers)]
+        nodes = [node("Split", [f"{s}x"], [f"{s}x{k}" for k in range(case.layers)], num_outputs=case.layers)
+                 for s in states]
+        attributes = {"hidden_size": H, "direction": "bidirectional" if case.bidirectional else "forward"}
+        if case.kind == "GRU":
+            attributes["linear_before_reset"] = 1
         x = "x"
         for k, names in enumerate(suffixes(case.layers, case.bidirectional)):
             weights = {
-                "w": np.stack([params["weight_ih" + name] for name in names]),
-                "r": np.stack([params["weight_hh" + name] for name in names]),
-                "b": np.stack([np.concatenate([params["bias_ih" + n], params["bias_hh" + n]]) for n in names]),
+                "w": np.stack([self._gates(case, params["weight_ih" + name]) for name in names]),
+                "r": np.stack([self._gates(case, params["weight_hh" + name]) for name in names]),
+                "b": np.stack([np.concatenate([self._gates(case, params[bias + name])
+                                               for bias in ("bias_ih", "bias_hh")]) for name in names]),
             }
             initial += [onnx.numpy_helper.from_array(array, f"{name}{k}") for name, array in weights.items()]
-            inputs = [x, f"w{k}", f"r{k}", f"b{k}", "", f"hx{k}"]
-            direction = "bidirectional" if case.bidirectional else "forward"
-            nodes.append(node(case.cell, inputs, [f"y{k}", f"h_n{k}"], hidden_size=H, direction=direction))
+            inputs = [x, f"w{k}", f"r{k}", f"b{k}", "", *(f"{s}x{k}" for s in states)]
+            nodes.append(node(case.kind, inputs, [f"y{k}", *(f"{s}_n{k}" for s in states)], **attributes))
             if case.bidirectional:
                 nodes.append(node("Transpose", [f"y{k}"], [f"z{k}"], perm=[0, 2, 1, 3]))
             x = "output" if k == case.layers - 1 else f"x{k + 1}"
             nodes.append(node("Reshape", [f"{'z' if case.bidirectional else 'y'}{k}", "shape"], [x]))
-        nodes.append(node("Concat", [f"h_n{k}" for k in range(case.layers)], ["h_n"], axis=0))
-        states = (D * case.layers, B, H)
+        nodes += [node("Concat", [f"{s}_n{k}" for k in range(case.layers)], [f"{s}_n"], axis=0) for s in states]
+        array = partial(onnx.helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT)
+        of_states = (D * case.layers, B, H)
         graph = onnx.helper.make_graph(
-            nodes, "stack", [float_array("x", shape=(T, B, case.I)), float_array("hx", shape=states)],
-            [float_array("output", shape=(T, B, D * H)), float_array("h_n", shape=states)], initial,
+            nodes, "stack", [array("x", shape=(T, B, case.I)), *(array(f"{s}x", shape=of_states) for s in states)],
+            [array("output", shape=(T, B, D * H)), *(array(f"{s}_n", shape=of_states) for s in states)], initial,
         )
         return onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 18)])
+
+    def _gates(self, case, array):
+        """A weight or bias with its gates in ONNX's order: i o f g of an LSTM, z r n of a GRU."""
+        order = {"RNN": [0], "LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2]}[case.kind]
+        return np.concatenate([np.split(array, CELLS[case.kind])[gate] for gate in order])
 
 
 class Jax(Peer):
@@ -167,40 +190,60 @@ class Jax(Peer):
     def prepare(self, case, arrays, threads):
         """A compiled function; a call waits for its result."""
         jax = self.jax
-        x, hx, params, d_output = jax.tree.map(jax.numpy.asarray, tuple(arrays))
-        stack = partial(self._stack, suffixes(case.layers, case.bidirectional))
+        x, states, params, d_output = jax.tree.map(jax.numpy.asarray, tuple(arrays))
+        stack = partial(self._stack, case)
 
         @jax.jit
-        def train(x, hx, params, d_output):
-            output, backward, h_n = jax.vjp(lambda x, params: stack(x, hx, params), x, params, has_aux=True)
-            return output, h_n, *backward(d_output)
+        def train(x, states, params, d_output):
+            output, backward, finals = jax.vjp(lambda x, params: stack(x, states, params), x, params, has_aux=True)
+            return output, finals, *backward(d_output)
 
         if case.task == "training":
-            return lambda: jax.block_until_ready(train(x, hx, params, d_output)), lambda result: _named(*result)
+            return (lambda: jax.block_until_ready(train(x, states, params, d_output)),
+                    lambda result: _named_forward(result[0], *result[1]) | _named_gradients(*result[2:]))
         infer = jax.jit(stack)
-        return lambda: jax.block_until_ready(infer(x, hx, params)), _read_forward
+        return (lambda: jax.block_until_ready(infer(x, states, params)),
+                lambda result: _named_forward(result[0], *result[1]))
 
-    def _stack(self, names_of_layers, x, hx, params):
-        np, h_n = self.jax.numpy, []
-        for names in names_of_layers:
+    def _stack(self, case, x, states, params):
+        np, finals = self.jax.numpy, []
+        for names in suffixes(case.layers, case.bidirectional):
             outputs = []
             for direction, name in enumerate(names):
-                output, h = self._layer(x, hx[len(h_n)], params, name, reverse=direction == 1)
+                before = tuple(state[len(finals)] for state in states)
+                output, final = self._layer(case.kind, x, before, params, name, reverse=direction == 1)
                 outputs.append(output)
-                h_n.append(h)
+                finals.append(final)
             x = np.concatenate(outputs, axis=2)
-        return x, np.stack(h_n)
+        return x, tuple(map(np.stack, zip(*finals, strict=True)))
 
-    def _layer(self, x, h, params, name, reverse):
-        z = x @ params["weight_ih" + name].T + params["bias_ih" + name] + params["bias_hh" + name]
-        w_hh = params["weight_hh" + name].T
+    def _layer(self, kind, x, state, params, name, reverse):
+        w_hh, b_hh = params["weight_hh" + name].T, params["bias_hh" + name]
+        z = x @ params["weight_ih" + name].T + params["bias_ih" + name]
+        advance = {"RNN": self._rnn_step, "LSTM": self._lstm_step, "GRU": self._gru_step}[kind]
 
-        def step(h, z):
-            h = self.jax.numpy.tanh(z + h @ w_hh)
-            return h, h
+        def step(state, z):
+            state = advance(z, state[0] @ w_hh + b_hh, state)
+            return state, state[0]
 
-        h_n, output = self.jax.lax.scan(step, h, z, reverse=reverse)
-        return output, h_n
+        final, output = self.jax.lax.scan(step, state, z, reverse=reverse)
+        return output, final
+
+    def _rnn_step(self, z, y, state):
+        return (self.jax.numpy.tanh(z + y),)
+
+    def _lstm_step(self, z, y, state):
+        sigmoid, tanh = self.jax.nn.sigmoid, self.jax.numpy.tanh
+        i, f, g, o = self.jax.numpy.split(z + y, 4, axis=-1)
+        c = sigmoid(f) * state[1] + sigmoid(i) * tanh(g)
+        return sigmoid(o) * tanh(c), c
+
+    def _gru_step(self, z, y, state):
+        sigmoid, tanh = self.jax.nn.sigmoid, self.jax.numpy.tanh
+        (z_r, z_u, z_n), (y_r, y_u, y_n) = (self.jax.numpy.split(part, 3, axis=-1) for part in (z, y))
+        u = sigmoid(z_u + y_u)
+        n = tanh(z_n + sigmoid(z_r + y_r) * y_n)
+        return ((1 - u) * n + u * state[0],)
 
 
 class Reference(Peer):
@@ -218,17 +261,19 @@ class Reference(Peer):
 
     def prepare(self, case, arrays, threads):
         """The functions of the reference."""
-        x, hx, params, d_output = arrays
-        forward = partial(reference.rnn, x, hx, params, case.layers, bidirectional=case.bidirectional)
+        x, states, params, d_output = arrays
+        cell = {"RNN": reference.RNN, "LSTM": reference.LSTM, "GRU": reference.GRU}[case.kind]()
+        forward = partial(reference.stack, cell, x, states, params, case.layers, case.bidirectional)
         if case.task == "inference":
-            return forward, _read_forward
-        d_h_n = np.zeros_like(hx)
+            return forward, lambda result: _named_forward(result[0], *result[1])
+        d_states = tuple(map(np.zeros_like, states))
 
         def call():
-            output, h_n, saved = forward()
-            return output, h_n, reference.rnn_stack_backward(saved, d_output, d_h_n)
+            output, finals, saved = forward()
+            return output, finals, reference.stack_backward(saved, d_output, d_states)
 
-        return call, lambda result: _named(*result[:2], result[2][0], result[2][2])
+        return call, lambda result: (_named_forward(result[0], *result[1])
+                                     | _named_gradients(result[2][0], result[2][2]))
 
 
 PEERS = {"torch": Torch, "onnxruntime": OnnxRuntime, "jax": Jax, "numpy": Reference}
@@ -239,13 +284,40 @@ def installed(name):
     return all(find_spec(module) for module in PEERS[name].modules)
 
 
-def _named(output, h_n, d_input, d_params):
-    """What a training pass gives, as NumPy arrays by name."""
-    arrays = {"output": output, "h_n": h_n, "the gradient of input": d_input}
-    arrays |= {f"the gradient of {name}": gradient for name, gradient in d_params.items()}
+def _of_module(case, params):
+    """Parameters by the names that a layer has for them, or a cell."""
+    return {name.removesuffix("_l0"): array for name, array in params.items()} if case.single else params
+
+
+def _for_module(case, arrays):
+    """Input, state and gradient of the output as a layer takes them, or a cell."""
+    parts = [arrays.x, arrays.d_output, *arrays.states]
+    x, d_output, *states = [array[0] for array in parts] if case.single else parts
+    return x, tuple(states) if case.kind == "LSTM" else states[0], d_output
+
+
+def _named_forward(output, *finals):
+    """What a forward pass gives, as NumPy arrays by name."""
+    return {"output": np.asarray(output)} | dict(zip(("h_n", "c_n"), map(np.asarray, finals), strict=False))
+
+
+def _named_gradients(d_input, d_params):
+    """What a backward pass gives, as NumPy arrays by name."""
+    arrays = {"the gradient of input": d_input} | {f"the gradient of {name}": d for name, d in d_params.items()}
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 
-def _read_forward(result):
-    """What a forward pass gives, as NumPy arrays by name."""
-    return {"output": np.asarray(result[0]), "h_n": np.asarray(result[1])}
+def _read_forward(case, result):
+    """What a layer or a cell returned, with the shapes and names of a layer."""
+    if case.single:
+        finals = [np.asarray(state)[None] for state in (result if case.kind == "LSTM" else (result,))]
+        return _named_forward(finals[0], *finals)
+    output, finals = result
+    return _named_forward(output, *(finals if case.kind == "LSTM" else (finals,)))
+
+
+def _named(case, result, d_input, d_params):
+    """What a layer or a cell gave in training, with the shapes and names of a layer."""
+    if case.single:
+        d_input, d_params = np.asarray(d_input)[None], {f"{name}_l0": d for name, d in d_params.items()}
+    return _read_forward(case, result) | _named_gradients(d_input, d_params)

@@ -1,17 +1,25 @@
 """Recurrent networks on a CPU: forward and back through time, as fast as the processor allows."""
 
-from fastrnn.cells import RNNCell
-from fastrnn.layers import RNN
+from fastrnn.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.losses import cross_entropy, mse
 from fastrnn.module import Tape
 from fastrnn.optim import SGD, Adam, clip_grad_norm
 from fastrnn.parameters import Gradients, Parameters
 from fastrnn.readout import Linear, softmax
+from fastrnn.sequences import (
+    PackedSequence,
+    pack_padded_sequence,
+    pack_sequence,
+    pad_packed_sequence,
+    pad_sequence,
+)
 from fastrnn.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "RNN", "SGD", "Adam", "Gradients", "Linear", "Parameters", "RNNCell", "Tape", "clip_grad_norm", "cross_entropy",
-    "get_num_threads", "mse", "set_num_threads", "softmax",
+    "GRU", "LSTM", "RNN", "SGD", "Adam", "GRUCell", "Gradients", "LSTMCell", "Linear", "PackedSequence", "Parameters",
+    "RNNCell", "Tape", "clip_grad_norm", "cross_entropy", "get_num_threads", "mse", "pack_padded_sequence",
+    "pack_sequence", "pad_packed_sequence", "pad_sequence", "set_num_threads", "softmax",
 ]

@@ -10,7 +10,8 @@ import numpy as np
 
 from fastrnn.parameters import describe
 
-__all__ = ["boolean", "checked_dtype", "one_of", "positive_integer", "probability", "real_array", "with_shape"]
+__all__ = ["boolean", "checked_dtype", "one_of", "out_array", "positive_integer", "probability", "real_array",
+           "with_shape"]
 
 
 def checked_dtype(dtype, device=None):
@@ -88,3 +89,17 @@ def with_shape(name, value, dtype, shape):
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {describe(shape)}, got {describe(array.shape)}")
     return np.ascontiguousarray(array)
+
+
+def out_array(name, value, dtype, shape):
+    """The value, if results can be written to it: an array of just this dtype and shape, writable and contiguous."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name}: expected an ndarray, got {type(value).__name__}")
+    if value.dtype != dtype or not value.dtype.isnative:
+        raise TypeError(f"{name}: expected dtype {dtype}, got {value.dtype}")
+    if value.shape != shape:
+        raise ValueError(f"{name}: expected shape {describe(shape)}, got {describe(value.shape)}")
+    if not (value.flags.writeable and value.flags.c_contiguous and value.flags.aligned):
+        raise ValueError(f"{name}: expected a writable, contiguous array, got one that is "
+                         + ("not contiguous" if value.flags.writeable else "read-only"))
+    return value

@@ -3,15 +3,187 @@
 import numpy as np
 
 from fastrnn import recurrence
-from fastrnn.arguments import boolean, one_of, positive_integer, real_array, with_shape
-from fastrnn.layers import GATES, NONLINEARITIES
+from fastrnn.arguments import boolean, one_of, out_array, positive_integer, real_array, with_shape
 from fastrnn.module import Module, Tape
 from fastrnn.parameters import Gradients, describe
+from fastrnn.recurrence import ACTIVATIONS
+from fastrnn.recurrent import PARAMETERS, parameter_sizes
+from fastrnn.threads import get_num_threads
 
-__all__ = ["RNNCell"]
+__all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
 
-class RNNCell(Module):
+class Cell(Module):
+    """One step of a recurrent network; `RNNCell`, `LSTMCell` and `GRUCell` say of which."""
+
+    _gates = 1  # blocks of hidden_size rows in a weight
+    _cell = "RNN"  # as the kernels call it
+    _activation = 0  # of the kernels' Activation; a test sets another one
+    _states = 1  # 2 with a second state, c
+    _defaults = {"bias": True}  # noqa: RUF012  # of what `repr` shows
+
+    def __init__(self, input_size, hidden_size, bias, device, dtype, rng):
+        self.input_size = positive_integer("input_size", input_size)
+        self.hidden_size = positive_integer("hidden_size", hidden_size)
+        self.bias = boolean("bias", bias)
+        shapes = parameter_sizes(self._gates, self.input_size, self.hidden_size, 0, self.bias)
+        super().__init__(shapes, self.hidden_size, device, dtype, rng)
+
+    def _pack(self):
+        return recurrence.pack(self._engine, self._cell, self._of_cell(self.params))
+
+    def _of_cell(self, arrays):
+        """The arrays of the one direction of the one layer that a cell is."""
+        return [tuple(map(arrays.get, PARAMETERS))]
+
+    def __call__(self, input, hx=None, *, out=None):
+        """One step, for inference.
+
+        Parameters
+        ----------
+        input : array_like, (N, input_size) or (input_size,)
+        hx : array_like, (N, hidden_size) or (hidden_size,), optional
+            The state before; zeros if None. Of an LSTM a pair, h and c.
+        out : ndarray, shaped like `hx`, optional
+            Where to write the state after, and what is returned; it may be `hx` itself. Of an LSTM a pair.
+
+        Returns
+        -------
+        ndarray, shaped like `hx`
+            The state after. Of an LSTM a pair.
+
+        Raises
+        ------
+        ValueError
+            A wrong number of dimensions or size.
+        TypeError
+            Values that are not real numbers, or float64 for a float32 cell.
+        """
+        result = self._engine.infer([self._packed_weights()], self._activation, input, hx, out, True, False,
+                                    get_num_threads())
+        if result is not None:
+            return result
+        x, states, batched = self._arguments(input, hx)
+        finals = tuple(map(np.empty_like, states))
+        if out is not None:
+            targets = self._as_tuple("out", out)
+            for target, state in zip(targets, states, strict=True):
+                out_array("out", target, self.dtype, state.shape[1:] if batched else state.shape[2:])
+        recurrence.forward(self._engine, self._packed_weights(), self._activation, x, states, finals[0], finals)
+        if out is None:
+            return self._as_given(finals, batched)
+        for target, final in zip(targets, finals, strict=True):
+            target[...] = final[0] if batched else final[0, 0]
+        return out
+
+    def forward(self, input, hx=None):
+        """One step, for training.
+
+        Parameters
+        ----------
+        input, hx
+            As in a call. Neither is copied: leave both unchanged until the backward pass.
+
+        Returns
+        -------
+        ndarray, shaped like `hx`
+            The state after, read-only: the tape needs it. Of an LSTM a pair.
+        tape : Tape
+            To be given to `backward`, once. One a step is open when a sequence is stepped through.
+        """
+        x, states, batched = self._arguments(input, hx)
+        output, *cells = finals = tuple(map(np.empty_like, states))
+        weights = self._packed_weights()
+        record = recurrence.forward(self._engine, weights, self._activation, x, states, output,
+                                    tuple(map(np.empty_like, states)), cells=cells[0] if cells else None, training=True)
+        for final in finals:
+            final.flags.writeable = False
+        return self._as_given(finals, batched), Tape(self, (record, states, batched, weights))
+
+    def backward(self, tape, d_hx, *, into=None):
+        """Back through one step, by the equations of the layer of this kind.
+
+        Parameters
+        ----------
+        tape : Tape
+            From `forward`; it is used up.
+        d_hx : array_like, shaped like the state
+            Gradient of the loss with respect to the state after the step. Of an LSTM a pair.
+        into : Gradients, optional
+            Gradients of an earlier pass over the same shapes, to which these are added in place.
+
+        Returns
+        -------
+        Gradients
+            Of `input`, of `hx`, and of the parameters.
+
+        Raises
+        ------
+        RuntimeError
+            A tape used before, or older than the weights.
+        ValueError, TypeError
+            A wrong shape or dtype, or a tape of another cell.
+        """
+        record, states, batched, weights = Tape._use(tape, self)
+        d_states = self._checked_states("d_hx", d_hx, states[0].shape[1], batched)
+        d_states = tuple(map(np.array, d_states))
+        params = self._gradients(into)
+        if into is not None:
+            shown = record.x[0].shape if batched else record.x[0, 0].shape
+            if into.input.shape != shown:
+                raise ValueError(f"into.input: expected shape {describe(shown)}, got {describe(into.input.shape)}")
+        d_x = recurrence.backward(self._engine, weights, self._activation, record, states, None, None, d_states,
+                                  self._of_cell(params))
+        tape._close()
+        gradients = Gradients(d_x[0] if batched else d_x[0, 0], self._as_given(d_states, batched), params)
+        if into is None:
+            return gradients
+        into._add_states(gradients)
+        return into
+
+    def _arguments(self, input, hx):
+        """Input and states as one step of a sequence, (1, N, features)."""
+        x = real_array("input", input, self.dtype)
+        if x.ndim not in (1, 2):
+            raise ValueError(f"input: expected 1 dimension (unbatched) or 2, got {x.ndim}")
+        if x.shape[-1] != self.input_size:
+            raise ValueError(f"input: expected last dimension {self.input_size} (input_size), got {x.shape[-1]}")
+        batched = x.ndim == 2
+        x = x[None] if batched else x[None, None]
+        if hx is None:
+            shape = (1, x.shape[1], self.hidden_size)
+            return x, tuple(np.zeros(shape, self.dtype) for _ in range(self._states)), batched
+        return x, self._checked_states("hx", hx, x.shape[1], batched), batched
+
+    def _checked_states(self, name, states, B, batched):
+        """The caller's states as a tuple of arrays (1, N, H)."""
+        shape = (1, B, self.hidden_size)
+        return tuple(with_shape(name, state, self.dtype, shape[1:] if batched else shape[2:]).reshape(shape)
+                     for state in self._as_tuple(name, states))
+
+    def _as_tuple(self, name, states):
+        """The caller's states as a tuple: (h,), or (h, c) of an LSTM."""
+        if self._states == 1:
+            return (states,)
+        if not isinstance(states, (tuple, list)) or len(states) != 2:
+            raise TypeError(f"{name}: expected a pair (h, c), got {type(states).__name__}"
+                            + (f" of {len(states)}" if isinstance(states, (tuple, list)) else ""))
+        return tuple(states)
+
+    def _as_given(self, states, batched):
+        """States (1, N, H) as the caller knows them."""
+        shown = tuple(state[0] if batched else state[0, 0] for state in states)
+        return shown if self._states == 2 else shown[0]
+
+    def _arguments_shown(self):
+        shown = f"{self.input_size}, {self.hidden_size}"
+        for name, default in self._defaults.items():
+            if getattr(self, name) != default:
+                shown += f", {name}={getattr(self, name)!r}"
+        return shown + ("" if self.dtype == np.float32 else f", dtype={self.dtype}")
+
+
+class RNNCell(Cell):
     r"""One step of an Elman network, ``h' = f(x W_ih^T + b_ih + h W_hh^T + b_hh)``, as `torch.nn.RNNCell`.
 
     A sequence stepped through a cell gives the same bits as `RNN` with the same weights gives at once.
@@ -46,131 +218,77 @@ class RNNCell(Module):
     (1, 2)
     """
 
+    _defaults = Cell._defaults | {"nonlinearity": "tanh"}
+
     def __init__(self, input_size, hidden_size, bias=True, nonlinearity="tanh", device=None, dtype=None, *, rng=None):
-        self.input_size = positive_integer("input_size", input_size)
-        self.hidden_size = positive_integer("hidden_size", hidden_size)
-        self.bias = boolean("bias", bias)
-        self.nonlinearity = one_of("nonlinearity", nonlinearity, NONLINEARITIES)
-        self._activation = NONLINEARITIES.index(nonlinearity)
-        H = self.hidden_size
-        sizes = [(H, self.input_size), (H, H), (H,), (H,)]
-        shapes = dict(list(zip(GATES, sizes, strict=True))[: 4 if self.bias else 2])
-        super().__init__(shapes, H, device, dtype, rng)
+        self.nonlinearity = one_of("nonlinearity", nonlinearity, ACTIVATIONS)
+        self._activation = ACTIVATIONS.index(nonlinearity)
+        super().__init__(input_size, hidden_size, bias, device, dtype, rng)
 
-    def _pack(self):
-        return recurrence.pack(self._engine, tuple(map(self.params.get, GATES)))
 
-    def __call__(self, input, hx=None):
-        """One step, for inference.
+class LSTMCell(Cell):
+    r"""One step of an LSTM, with the equations of `LSTM`, as `torch.nn.LSTMCell`.
 
-        Parameters
-        ----------
-        input : array_like, (N, input_size) or (input_size,)
-        hx : array_like, (N, hidden_size) or (hidden_size,), optional
-            The state before; zeros if None.
+    A sequence stepped through a cell gives the same bits as `LSTM` with the same weights gives at once.
 
-        Returns
-        -------
-        ndarray, shaped like `hx`
-            The state after.
+    Parameters
+    ----------
+    input_size, hidden_size, bias, device, dtype, rng
+        As of `RNNCell`.
 
-        Raises
-        ------
-        ValueError
-            A wrong number of dimensions or size.
-        TypeError
-            Values that are not real numbers, or float64 for a float32 cell.
-        """
-        x, h0, batched = self._arguments(input, hx)
-        h = self._step(x, h0)
-        return h[0] if batched else h[0, 0]
+    Attributes
+    ----------
+    params : Parameters
+        Read-only ``weight_ih`` (4 * hidden_size, input_size), ``weight_hh`` (4 * hidden_size, hidden_size),
+        ``bias_ih`` and ``bias_hh`` (4 * hidden_size,): gates i, f, g, o.
 
-    def forward(self, input, hx=None):
-        """One step, for training.
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> cell = fastrnn.LSTMCell(4, 2, rng=0)
+    >>> h, c = cell(np.ones((1, 4), np.float32))
+    >>> h, c = cell(np.ones((1, 4), np.float32), (h, c))
+    >>> h.shape, c.shape
+    ((1, 2), (1, 2))
+    """
 
-        Parameters
-        ----------
-        input, hx : array_like
-            As in a call. Neither is copied: leave both unchanged until the backward pass.
+    _gates, _cell, _states = 4, "LSTM", 2
 
-        Returns
-        -------
-        h : ndarray, shaped like `hx`
-            The state after, read-only: the tape needs it.
-        tape : Tape
-            To be given to `backward`, once. One a step is open when a sequence is stepped through.
-        """
-        x, h0, batched = self._arguments(input, hx)
-        h = self._step(x, h0)
-        h.flags.writeable = False
-        return h[0] if batched else h[0, 0], Tape(self, (x, h0, h, batched, self._packed_weights()))
+    def __init__(self, input_size, hidden_size, bias=True, device=None, dtype=None, *, rng=None):
+        super().__init__(input_size, hidden_size, bias, device, dtype, rng)
 
-    def backward(self, tape, d_h, *, into=None):
-        """Back through one step.
 
-        With a the argument of f: ``da = d_h f'(a)``, ``d_input = da W_ih``, ``d_hx = da W_hh``,
-        ``dW_ih = da^T input``, ``dW_hh = da^T hx``, ``db = da`` summed over rows.
+class GRUCell(Cell):
+    r"""One step of a GRU, with the equations of `GRU`, as `torch.nn.GRUCell`.
 
-        Parameters
-        ----------
-        tape : Tape
-            From `forward`; it is used up.
-        d_h : array_like, shaped like the state
-            Gradient of the loss with respect to the state after the step.
-        into : Gradients, optional
-            Gradients of an earlier pass over the same shapes, to which these are added in place.
+    A sequence stepped through a cell gives the same bits as `GRU` with the same weights gives at once.
 
-        Returns
-        -------
-        Gradients
-            Of `input`, of `hx`, and of the parameters.
+    Parameters
+    ----------
+    input_size, hidden_size, bias, device, dtype, rng
+        As of `RNNCell`.
+    reset_after : bool
+        False: the original form, as of `GRU`.
 
-        Raises
-        ------
-        RuntimeError
-            A tape used before, or older than the weights.
-        ValueError, TypeError
-            A wrong shape or dtype, or a tape of another cell.
-        """
-        x, h0, h, batched, packed = Tape._use(tape, self)
-        B = x.shape[1]
-        d_h = with_shape("d_h", d_h, self.dtype, (B, self.hidden_size) if batched else (self.hidden_size,))
-        params = self._gradients(into)
-        if into is not None:
-            shown = x[0].shape if batched else x[0, 0].shape
-            if into.input.shape != shown:
-                raise ValueError(f"into.input: expected shape {describe(shown)}, got {describe(into.input.shape)}")
-        d_h0 = np.empty_like(h0)
-        d_x = recurrence.backward(self._engine, packed, self._activation, x, h0, h, None, d_h.reshape(h0.shape), d_h0,
-                                  tuple(map(params.get, GATES)))
-        tape._close()
-        gradients = Gradients(d_x[0] if batched else d_x[0, 0], d_h0[0] if batched else d_h0[0, 0], params)
-        if into is None:
-            return gradients
-        into.input += gradients.input
-        into.hx += gradients.hx
-        return into
+    Attributes
+    ----------
+    params : Parameters
+        Read-only ``weight_ih`` (3 * hidden_size, input_size), ``weight_hh`` (3 * hidden_size, hidden_size),
+        ``bias_ih`` and ``bias_hh`` (3 * hidden_size,): gates r, z, n.
 
-    def _arguments(self, input, hx):
-        """Input and state as one step of a sequence, (1, N, features)."""
-        x = real_array("input", input, self.dtype)
-        if x.ndim not in (1, 2):
-            raise ValueError(f"input: expected 1 dimension (unbatched) or 2, got {x.ndim}")
-        if x.shape[-1] != self.input_size:
-            raise ValueError(f"input: expected last dimension {self.input_size} (input_size), got {x.shape[-1]}")
-        batched = x.ndim == 2
-        x = x[None] if batched else x[None, None]
-        shape = (1, x.shape[1], self.hidden_size)
-        if hx is None:
-            return x, np.zeros(shape, self.dtype), batched
-        return x, with_shape("hx", hx, self.dtype, shape[1:] if batched else shape[2:]).reshape(shape), batched
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> cell = fastrnn.GRUCell(4, 2, rng=0)
+    >>> h = cell(np.ones((1, 4), np.float32))
+    >>> cell(np.ones((1, 4), np.float32), h).shape
+    (1, 2)
+    """
 
-    def _step(self, x, h0):
-        h, h_n = np.empty_like(h0), np.empty_like(h0)
-        recurrence.forward(self._engine, self._packed_weights(), self._activation, x, h0, h, h_n)
-        return h
+    _gates = 3
+    _defaults = Cell._defaults | {"reset_after": True}
 
-    def _arguments_shown(self):
-        return (f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
-                + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity!r}")
-                + ("" if self.dtype == np.float32 else f", dtype={self.dtype}"))
+    def __init__(self, input_size, hidden_size, bias=True, reset_after=True, device=None, dtype=None, *, rng=None):
+        self.reset_after = boolean("reset_after", reset_after)
+        self._cell = "GRU" if reset_after else "GRU, reset before"
+        super().__init__(input_size, hidden_size, bias, device, dtype, rng)

@@ -1,9 +1,11 @@
 """python -m fastrnn check: the installed kernels, held to the NumPy reference on this processor."""
 
+from itertools import product
+
 import numpy as np
 
 from fastrnn import kernels, reference
-from fastrnn.layers import RNN
+from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.readout import Linear
 from fastrnn.threads import get_num_threads, set_num_threads
 
@@ -12,24 +14,32 @@ __all__ = ["BOUNDS", "run"]
 # Allowed error of an array, relative to its largest element: some ten times the worst measured, 2.9e-6 and 4.6e-15.
 BOUNDS = {"float32": 3e-5, "float64": 5e-14}
 
-# Steps, rows, input and hidden size, layers, nonlinearity, both directions. Sizes that fill no vector and no
-# tile, and the ways to share work: none, rows to each thread, units to each thread, a direction to each.
-RECURRENT = [
-    (1, 1, 1, 1, 1, "tanh", False),
-    (7, 5, 9, 33, 2, "tanh", True),
-    (4, 14, 40, 17, 1, "sigmoid", True),
-    (9, 1, 3, 70, 2, "relu", True),
-    (60, 8, 128, 130, 2, "tanh", True),
-    (12, 1, 31, 515, 1, "sigmoid", False),
-    (33, 37, 65, 64, 1, "relu", False),
+# Steps, rows, input and hidden size, layers, both directions. Sizes that fill no vector and no tile, and the ways to
+# share work: none, rows to each thread, units to each thread, a direction to each.
+SHAPES = [
+    (1, 1, 1, 1, 1, False),
+    (7, 5, 9, 33, 2, True),
+    (4, 14, 40, 17, 1, True),
+    (9, 1, 3, 70, 2, True),
+    (20, 8, 128, 130, 1, True),
+    (12, 1, 31, 259, 1, False),
+    (33, 37, 65, 64, 1, False),
 ]
+LAYERS = {  # each cell, by what it is called here
+    "RNN tanh": (RNN, {}),
+    "RNN relu": (RNN, {"nonlinearity": "relu"}),
+    "RNN sigmoid": (RNN, {"nonlinearity": "sigmoid"}),
+    "LSTM": (LSTM, {}),
+    "GRU": (GRU, {}),
+    "GRU reset before": (GRU, {"reset_after": False}),
+}
 LINEAR = [(1, 1, 1), (3, 70, 75), (301, 129, 67)]  # rows, input and output features
 
 
 def relative_error(got, expected):
     """Largest error, relative to the largest element; infinite if there is anything but numbers."""
     with np.errstate(invalid="ignore"):
-        error = np.abs(got - expected).max() / np.abs(expected).max()
+        error = np.abs(got - expected).max() / (np.abs(expected).max() or 1)
     return float(error) if np.isfinite(error) else np.inf
 
 
@@ -56,28 +66,49 @@ def on_every_thread_count(function):
     return np.max(errors, axis=0)
 
 
-def recurrent_errors(build, dtype, case):
-    """Errors of outputs and of gradients of an `RNN`."""
-    T, B, I, H, layers, nonlinearity, bidirectional = case
+def reference_cell(layer):
+    """The cell of the reference that a layer is made of."""
+    if isinstance(layer, RNN):
+        return reference.RNN(layer.nonlinearity)
+    return reference.LSTM() if isinstance(layer, LSTM) else reference.GRU(layer.reset_after)
+
+
+def as_tuple(states):
+    """The states of a layer, one or two."""
+    return states if isinstance(states, tuple) else (states,)
+
+
+def recurrent_errors(build, dtype, name, shape):
+    """Errors of outputs and of gradients of a layer: of all rows in full, then with lengths and resets."""
+    T, B, I, H, layers, bidirectional = shape
     rng = np.random.default_rng(0)
-    rnn = RNN(I, H, layers, nonlinearity, bidirectional=bidirectional, dtype=dtype, rng=rng)
-    rnn._engine = kernels.load(build, dtype)
-    shapes = [(T, B, I), ((1 + bidirectional) * layers, B, H), (T, B, (1 + bidirectional) * H)]
-    x, h0, d_output = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
-    d_h_n = h0[::-1].copy()
+    kind, options = LAYERS[name]
+    layer = kind(I, H, layers, bidirectional=bidirectional, dtype=dtype, rng=rng, **options)
+    layer._engine = kernels.load(build, dtype)
+    D, cell = 1 + bidirectional, reference_cell(layer)
+    x, d_output, *states = (rng.standard_normal(size).astype(dtype)
+                            for size in ((T, B, I), (T, B, D * H), (D * layers, B, H), (D * layers, B, H)))
+    states = tuple(states) if kind is LSTM else tuple(states[:1])
+    given = states if kind is LSTM else states[0]
+    wide = [array.astype(np.float64) for array in (x, d_output, *states)]
 
-    params = doubled(rnn.params)
-    output, h_n, saved = reference.rnn(x.astype(np.float64), h0.astype(np.float64), params, layers, nonlinearity,
-                                       bidirectional)
-    d_x, d_h0, d_params = reference.rnn_stack_backward(saved, d_output.astype(np.float64), d_h_n.astype(np.float64))
+    def errors_with(lengths, reset):
+        output, finals, saved = reference.stack(cell, wide[0], tuple(wide[2:]), doubled(layer.params), layers,
+                                                bidirectional, None, lengths, reset)
+        d_x, d_states, d_params = reference.stack_backward(saved, wide[1], tuple(wide[2:]))
 
-    def errors():
-        *outputs, tape = rnn.forward(x, h0)
-        grads = rnn.backward(tape, d_output, d_h_n)
-        return (worst_error([*outputs, *rnn(x, h0)], [output, h_n] * 2),
-                worst_error([grads.input, grads.hx, *grads.params.values()], [d_x, d_h0, *d_params.values()]))
+        def errors():
+            inferred = layer(x, given, lengths=lengths, reset=reset)
+            *trained, tape = layer.forward(x, given, lengths=lengths, reset=reset)
+            grads = layer.backward(tape, d_output, given)
+            outputs = [array for result in (inferred, trained) for array in (result[0], *as_tuple(result[1]))]
+            return (worst_error(outputs, [output, *finals] * 2),
+                    worst_error([grads.input, *as_tuple(grads.hx), *grads.params.values()],
+                                [d_x, *d_states, *d_params.values()]))
 
-    return on_every_thread_count(errors)
+        return on_every_thread_count(errors)
+
+    return np.maximum(errors_with(None, None), errors_with(rng.integers(1, T + 1, B), rng.random((T, B)) < 0.1))
 
 
 def linear_errors(build, dtype, case):
@@ -111,7 +142,7 @@ def run():
     right = True
     for build in kernels.runnable():
         for dtype, bound in BOUNDS.items():
-            errors = [recurrent_errors(build, dtype, case) for case in RECURRENT]
+            errors = [recurrent_errors(build, dtype, *case) for case in product(LAYERS, SHAPES)]
             errors += [linear_errors(build, dtype, case) for case in LINEAR]
             outputs, gradients = np.max(errors, axis=0)
             within = max(outputs, gradients) <= bound

@@ -237,10 +237,10 @@ def reference_gradients(model, inputs, targets):
     weight, bias = model.head.params.values()
     x, layers = model.inputs(inputs), model.rnn.num_layers
     h0 = np.zeros((layers, x.shape[1], model.rnn.hidden_size), x.dtype)
-    output, _, saved = reference.rnn(x, h0, model.rnn.params, layers)
+    output, _, saved = reference.stack(reference.RNN(), x, (h0,), model.rnn.params, layers)
     loss, d_logits = reference.cross_entropy(reference.linear(output, weight, bias), targets)
     d_output, d_weight, d_bias = reference.linear_backward(output, weight, d_logits)
-    _, _, gradients = reference.rnn_stack_backward(saved, d_output, np.zeros_like(h0))
+    _, _, gradients = reference.stack_backward(saved, d_output, (np.zeros_like(h0),))
     return loss, gradients | {"weight": d_weight, "bias": d_bias}
 
 

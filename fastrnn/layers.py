@@ -1,22 +1,14 @@
-"""Recurrent layers over whole sequences: arguments, shapes, parameters. The arithmetic is in the kernels."""
+"""Recurrent layers over whole sequences: RNN, LSTM, GRU. Their arguments and equations; `recurrent` does the rest."""
 
-import warnings
+from fastrnn.arguments import boolean, one_of
+from fastrnn.recurrence import ACTIVATIONS
+from fastrnn.recurrent import Recurrent, projection_size
 
-import numpy as np
-
-from fastrnn import recurrence
-from fastrnn.arguments import boolean, one_of, positive_integer, probability, real_array, with_shape
-from fastrnn.module import Module, Tape
-from fastrnn.parameters import Gradients, describe
-
-__all__ = ["RNN"]
-
-NONLINEARITIES = ("tanh", "relu", "sigmoid")  # in the order of the kernels' Activation
-GATES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+__all__ = ["GRU", "LSTM", "RNN"]
 
 
-class RNN(Module):
-    r"""Elman recurrent network over whole sequences, with the arguments and shapes of `torch.nn.RNN`.
+class RNN(Recurrent):
+    r"""Elman network over whole sequences, with the arguments and shapes of `torch.nn.RNN`.
 
     Every layer computes, for each step t (Elman 1990; the notation is that of `torch.nn.RNN`)::
 
@@ -71,6 +63,11 @@ class RNN(Module):
     Arrays of the layer's dtype are read in place if their last axis is contiguous. float16, float32, integers,
     booleans and lists are converted; float64 for a float32 layer is refused.
 
+    Backward, with g_t the gradient that reaches h_t from above and from the step after it::
+
+        da_t = g_t f'(a_t),   dx_t = da_t W_ih,   da_t W_hh to the step before
+        dW_ih = sum_t da_t^T x_t,   dW_hh = sum_t da_t^T h_{t-1},   db = sum_t da_t
+
     Examples
     --------
     >>> import numpy as np, fastrnn
@@ -80,243 +77,209 @@ class RNN(Module):
     ((3, 1, 2), (2, 1, 2))
     """
 
+    _defaults = {"num_layers": 1, "nonlinearity": "tanh"} | Recurrent._defaults
+
     def __init__(self, input_size, hidden_size, num_layers=1, nonlinearity="tanh", bias=True, batch_first=False,
                  dropout=0.0, bidirectional=False, device=None, dtype=None, *, rng=None):
-        self.input_size = positive_integer("input_size", input_size)
-        self.hidden_size = positive_integer("hidden_size", hidden_size)
-        self.num_layers = positive_integer("num_layers", num_layers)
-        self.nonlinearity = one_of("nonlinearity", nonlinearity, NONLINEARITIES)
-        self.bias = boolean("bias", bias)
-        self.batch_first = boolean("batch_first", batch_first)
-        self.dropout = probability("dropout", dropout)
-        self.bidirectional = boolean("bidirectional", bidirectional)
-        self._activation = NONLINEARITIES.index(nonlinearity)
-        self._suffixes = ("", "_reverse") if bidirectional else ("",)
-        if self.dropout and self.num_layers == 1:
-            warnings.warn(f"dropout: expected num_layers above 1, since the last layer's output is not dropped, "
-                          f"got dropout={dropout} and num_layers=1", stacklevel=2)
-        super().__init__(self._shapes(), self.hidden_size, device, dtype, rng)
+        self.nonlinearity = one_of("nonlinearity", nonlinearity, ACTIVATIONS)
+        self._activation = ACTIVATIONS.index(nonlinearity)
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype,
+                         rng)
 
-    def _shapes(self):
-        H, shapes = self.hidden_size, {}
-        for layer in range(self.num_layers):
-            features = self.input_size if layer == 0 else H * len(self._suffixes)
-            sizes = [(H, features), (H, H), (H,), (H,)]
-            for suffix in self._suffixes:
-                names = [f"{gate}_l{layer}{suffix}" for gate in GATES]
-                shapes |= dict(list(zip(names, sizes, strict=True))[: 4 if self.bias else 2])
-        return shapes
 
-    def _of_layer(self, arrays, layer):
-        """The four arrays of each direction of a layer in one tuple, None for a bias that is not there."""
-        return tuple(arrays.get(f"{gate}_l{layer}{suffix}") for suffix in self._suffixes for gate in GATES)
+class LSTM(Recurrent):
+    r"""Long short-term memory over whole sequences, with the arguments and shapes of `torch.nn.LSTM`.
 
-    def _pack(self):
-        return [recurrence.pack(self._engine, self._of_layer(self.params, layer)) for layer in range(self.num_layers)]
+    Every layer computes, for each step t (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al.
+    2000)::
 
-    def _states_of(self, states, layer):
-        """The part of (D * num_layers, N, H) states that belongs to a layer; None stays None."""
-        D = len(self._suffixes)
-        return None if states is None else states[layer * D : (layer + 1) * D]
+        i_t = sigmoid(x_t W_ii^T + b_ii + h_{t-1} W_hi^T + b_hi)
+        f_t = sigmoid(x_t W_if^T + b_if + h_{t-1} W_hf^T + b_hf)
+        g_t =    tanh(x_t W_ig^T + b_ig + h_{t-1} W_hg^T + b_hg)
+        o_t = sigmoid(x_t W_io^T + b_io + h_{t-1} W_ho^T + b_ho)
+        c_t = f_t c_{t-1} + i_t g_t
+        h_t = o_t tanh(c_t)
 
-    def __call__(self, input, hx=None):
+    and with `proj_size` h_t = (o_t tanh(c_t)) W_hr^T (Sak et al. 2014).
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype, rng
+        As of `RNN`.
+    proj_size : int
+        Size of h where it is projected, less than hidden_size; 0: not projected.
+
+    Attributes
+    ----------
+    params : Parameters
+        ``weight_ih_l{k}`` (4 * hidden_size, features), ``weight_hh_l{k}`` (4 * hidden_size, proj_size or
+        hidden_size), ``bias_ih_l{k}``, ``bias_hh_l{k}`` (4 * hidden_size,), each the gates i, f, g, o one below
+        the other; ``weight_hr_l{k}`` (proj_size, hidden_size) with `proj_size`.
+
+    Notes
+    -----
+    Shapes are those of `RNN`; the state is a pair, (h, c): h is (D * num_layers, N, proj_size or hidden_size) and c
+    (D * num_layers, N, hidden_size); output is (L, N, D * (proj_size or hidden_size)).
+
+    Backward, dh_t and dc_t what reaches them from above and from the step after::
+
+        dc_t += dh_t o_t (1 - tanh(c_t)^2)
+        di_t = dc_t g_t i_t (1 - i_t),   df_t = dc_t c_{t-1} f_t (1 - f_t)
+        dg_t = dc_t i_t (1 - g_t^2),     do_t = dh_t tanh(c_t) o_t (1 - o_t)
+        dc_t f_t to c_{t-1},             dz_t W_hh to h_{t-1},              dx_t = dz_t W_ih
+
+    with dz_t = (di_t, df_t, dg_t, do_t); the weights' gradients are as of `RNN`, dz for da. With `proj_size` dh_t is
+    dh_t W_hr there, and dW_hr = sum_t dh_t^T (o_t tanh(c_t)).
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> lstm = fastrnn.LSTM(4, 2, bidirectional=True, rng=0)
+    >>> output, (h_n, c_n) = lstm(np.zeros((3, 1, 4), np.float32))
+    >>> output.shape, h_n.shape, c_n.shape
+    ((3, 1, 4), (2, 1, 2), (2, 1, 2))
+    """
+
+    _gates, _cell, _memory = 4, "LSTM", True
+    _defaults = Recurrent._defaults | {"proj_size": 0}
+
+    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0,
+                 bidirectional=False, proj_size=0, device=None, dtype=None, *, rng=None):
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype,
+                         rng, projection_size(proj_size, hidden_size))
+
+    def __call__(self, input, hx=None, *, lengths=None, reset=None, out=None, return_cells=False):
         """Run the network, for inference.
 
         Keeps nothing and drops nothing; any number of threads may call at once.
 
         Parameters
         ----------
-        input : array_like, (L, N, input_size), (N, L, input_size) with `batch_first`, or (L, input_size)
-        hx : array_like, (D * num_layers, N, hidden_size) or (D * num_layers, hidden_size), optional
-            Initial states; zeros if None.
+        input, lengths, reset, out
+            As of `RNN`.
+        hx : pair of array_like, optional
+            (h, c), the initial states; zeros if None.
+        return_cells : bool
+            True: add a third result.
 
         Returns
         -------
-        output : ndarray
-            The last layer's h_t for every step; see the class for shapes.
-        h_n : ndarray
-            Every layer's and direction's last state, shaped like `hx`.
+        output : ndarray or PackedSequence
+        h_n, c_n : pair of ndarray
+        cells : ndarray or PackedSequence, with `return_cells`
+            The last layer's c for every step, laid out as `output`, (L, N, D * hidden_size).
 
         Raises
         ------
-        ValueError
-            A wrong number of dimensions or size.
-        TypeError
-            Values that are not real numbers, or float64 for a float32 layer.
+        ValueError, TypeError
+            As of `RNN`.
         """
-        x, h0, layout = self._arguments(input, hx)
-        h_n = np.empty_like(h0)
-        for layer in range(self.num_layers):
-            x = self._layer_forward(layer, x, h0, h_n, layout)
-        return layout.shown(x), layout.shown_state(h_n)
+        result = self._infer(input, hx, lengths, reset, out, boolean("return_cells", return_cells))
+        return result if return_cells else result[:2]
 
-    def forward(self, input, hx=None):
+    def forward(self, input, hx=None, *, lengths=None, reset=None, return_cells=False):
         """Run the network for training: with dropout, and a tape for `backward`.
 
         Parameters
         ----------
-        input, hx : array_like
+        input, hx, lengths, reset, return_cells
             As in a call. `input` is not copied: leave it unchanged until the backward pass.
 
         Returns
         -------
-        output, h_n : ndarray
-            As from a call, and without dropout the same bits. `output` is read-only: the tape needs it.
+        output : ndarray or PackedSequence
+        h_n, c_n : pair of ndarray
+        cells : ndarray or PackedSequence, with `return_cells`
         tape : Tape
-            To be given to `backward`, once. Several may be open at a time.
+            To be given to `backward`, once.
 
         Raises
         ------
         ValueError, TypeError
-            As a call.
+            As of `RNN`.
         """
-        x, h0, layout = self._arguments(input, hx)
-        h_n = np.empty_like(h0)
-        steps = []  # (input, output, mask on the input or None) of each layer
-        mask = None
-        for layer in range(self.num_layers):
-            if layer and self.dropout:
-                mask = self._dropout_mask(x.shape)
-                x = x * mask
-            output = self._layer_forward(layer, x, h0, h_n, layout)
-            output.flags.writeable = False
-            steps.append((x, output, mask))
-            x = output
-        tape = Tape(self, (steps, h0, layout, self._packed_weights()))
-        return layout.shown(x), layout.shown_state(h_n), tape
+        output, state, cells, tape = self._train(input, hx, lengths, reset, boolean("return_cells", return_cells))
+        return (output, state, cells, tape) if return_cells else (output, state, tape)
 
-    def backward(self, tape, d_output=None, d_hx=None, *, into=None):
-        """Backpropagation through time: gradients of any loss on `output` and `h_n`.
-
-        With g_t the gradient that reaches h_t from above and a_t the argument of f (see the class)::
-
-            da_t = (g_t + da_{t+1} W_hh) f'(a_t)
-            dx_t = da_t W_ih,   dW_ih = sum_t da_t^T x_t,   dW_hh = sum_t da_t^T h_{t-1},   db = sum_t da_t
+    def backward(self, tape, d_output=None, d_hx=None, d_cells=None, *, into=None):
+        """Backpropagation through time: gradients of any loss on `output`, `h_n`, `c_n` and `cells`.
 
         Parameters
         ----------
-        tape : Tape
-            From `forward` of this network, with the weights unchanged since. It is used up.
-        d_output : array_like, shaped like `output`, optional
-            Gradient of the loss with respect to `output`; zeros if None.
-        d_hx : array_like, shaped like `h_n`, optional
-            Gradient of the loss with respect to `h_n`; zeros if None.
-        into : Gradients, optional
-            Gradients of an earlier pass over the same shapes, to which these are added in place.
+        tape, d_output, into
+            As of `RNN`.
+        d_hx : pair of array_like, shaped like (h_n, c_n), optional
+            Either of them may be None.
+        d_cells : array_like or PackedSequence, shaped like `cells`, optional
+            Gradient of the loss with respect to `cells`; zeros if None.
 
         Returns
         -------
         Gradients
-            Of `input`, of `hx`, and of the parameters; `into`, if given.
+            `hx` is a pair.
 
         Raises
         ------
-        RuntimeError
-            A tape used before, or older than the weights.
-        ValueError, TypeError
-            A wrong shape or dtype, or a tape of another network. The tape is then still open.
+        RuntimeError, ValueError, TypeError
+            As of `RNN`.
         """
-        steps, h0, layout, packed = Tape._use(tape, self)
-        T, B = steps[0][0].shape[:2]
-        g = d_h_n = None
-        if d_output is not None:
-            g = with_shape("d_output", d_output, self.dtype, layout.shown_shape(T, B, steps[-1][1].shape[2]))
-            g = layout.time_major(g)
-        if d_hx is not None:
-            d_h_n = with_shape("d_hx", d_hx, self.dtype, layout.shown_state(h0).shape).reshape(h0.shape)
-        params = self._gradients(into)
-        d_h0 = np.empty_like(h0)
-        if into is not None:
-            _check_shapes(into, layout.shown_shape(T, B, self.input_size), layout.shown_state(h0).shape)
-        for layer in reversed(range(self.num_layers)):
-            x, output, mask = steps[layer]
-            g = recurrence.backward(
-                self._engine, packed[layer], self._activation, x, self._states_of(h0, layer), output, g,
-                self._states_of(d_h_n, layer), self._states_of(d_h0, layer), self._of_layer(params, layer))
-            if mask is not None:
-                g *= mask
-        tape._close()
-        gradients = Gradients(layout.shown(g), layout.shown_state(d_h0), params)
-        if into is None:
-            return gradients
-        into.input += gradients.input
-        into.hx += gradients.hx
-        return into
-
-    def _arguments(self, input, hx):
-        """The input as (L, N, input_size), the initial state as (D * num_layers, N, H), and their layout."""
-        x = real_array("input", input, self.dtype)
-        if x.ndim not in (2, 3):
-            raise ValueError(f"input: expected 2 dimensions (unbatched) or 3, got {x.ndim}")
-        if x.shape[-1] != self.input_size:
-            raise ValueError(f"input: expected last dimension {self.input_size} (input_size), got {x.shape[-1]}")
-        layout = Layout(x.ndim == 3, self.batch_first)
-        x = layout.time_major(x)
-        shape = (len(self._suffixes) * self.num_layers, x.shape[1], self.hidden_size)
-        if hx is None:
-            return x, np.zeros(shape, self.dtype), layout
-        shown = shape if layout.batched else (shape[0], shape[2])
-        return x, with_shape("hx", hx, self.dtype, shown).reshape(shape), layout
-
-    def _layer_forward(self, layer, x, h0, h_n, layout):
-        T, B = x.shape[:2]
-        last = layer == self.num_layers - 1
-        output = (layout if last else TIME_MAJOR).empty(T, B, len(self._suffixes) * self.hidden_size, self.dtype)
-        recurrence.forward(self._engine, self._packed_weights()[layer], self._activation, x,
-                           self._states_of(h0, layer), output, self._states_of(h_n, layer))
-        return output
-
-    def _dropout_mask(self, shape):
-        if self.dropout == 1:
-            return np.zeros(shape, self.dtype)
-        kept = self.rng.random(shape, np.float32) >= self.dropout
-        return kept.astype(self.dtype) / self.dtype.type(1 - self.dropout)
-
-    def _arguments_shown(self):
-        shown = f"{self.input_size}, {self.hidden_size}"
-        defaults = {"num_layers": 1, "nonlinearity": "tanh", "bias": True, "batch_first": False, "dropout": 0.0,
-                    "bidirectional": False}
-        for name, default in defaults.items():
-            if getattr(self, name) != default:
-                shown += f", {name}={getattr(self, name)!r}"
-        return shown + ("" if self.dtype == np.float32 else f", dtype={self.dtype}")
+        return self._back(tape, d_output, d_hx, d_cells, into)
 
 
-class Layout:
-    """How the caller lays out a sequence, and the views between that and (L, N, features)."""
+class GRU(Recurrent):
+    r"""Gated recurrent unit over whole sequences, with the arguments and shapes of `torch.nn.GRU`.
 
-    __slots__ = ("batch_first", "batched")
+    Every layer computes, for each step t (Cho et al. 2014; with the reset gate behind the product, as in torch and
+    cuDNN)::
 
-    def __init__(self, batched, batch_first):
-        self.batched, self.batch_first = batched, batched and batch_first
+        r_t = sigmoid(x_t W_ir^T + b_ir + h_{t-1} W_hr^T + b_hr)
+        z_t = sigmoid(x_t W_iz^T + b_iz + h_{t-1} W_hz^T + b_hz)
+        n_t =    tanh(x_t W_in^T + b_in + r_t (h_{t-1} W_hn^T + b_hn))
+        h_t = (1 - z_t) n_t + z_t h_{t-1}
 
-    def time_major(self, array):
-        """The caller's array as (L, N, features)."""
-        return array.swapaxes(0, 1) if self.batch_first else array if self.batched else array[:, None]
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype, rng
+        As of `RNN`.
+    reset_after : bool
+        False: the original form, n_t = tanh(x_t W_in^T + b_in + (r_t h_{t-1}) W_hn^T + b_hn), which ONNX calls
+        linear_before_reset=0. It is slower: its products come one after the other.
 
-    def shown(self, array):
-        """The (L, N, features) array as the caller knows it."""
-        return array.swapaxes(0, 1) if self.batch_first else array if self.batched else array[:, 0]
+    Attributes
+    ----------
+    params : Parameters
+        ``weight_ih_l{k}`` (3 * hidden_size, features), ``weight_hh_l{k}`` (3 * hidden_size, hidden_size),
+        ``bias_ih_l{k}``, ``bias_hh_l{k}`` (3 * hidden_size,), each the gates r, z, n one below the other.
 
-    def shown_shape(self, T, B, features):
-        """Shape of such an array as the caller knows it."""
-        return (B, T, features) if self.batch_first else (T, B, features) if self.batched else (T, features)
+    Notes
+    -----
+    Shapes are those of `RNN`.
 
-    def shown_state(self, states):
-        """(D * num_layers, N, H) states as the caller knows them."""
-        return states if self.batched else states[:, 0]
+    Backward, dh_t what reaches h_t from above and from the step after, and u_t = h_{t-1} W_hn^T + b_hn::
 
-    def empty(self, T, B, features, dtype):
-        """A new (L, N, features) array that is contiguous as the caller sees it."""
-        return self.time_major(np.empty(self.shown_shape(T, B, features), dtype))
+        dn_t = dh_t (1 - z_t) (1 - n_t^2),   dz_t = dh_t (h_{t-1} - n_t) z_t (1 - z_t)
+        du_t = dn_t r_t,                     dr_t = dn_t u_t r_t (1 - r_t)
+        dx_t = (dr_t, dz_t, dn_t) W_ih,      dh_t z_t + (dr_t, dz_t, du_t) W_hh to h_{t-1}
 
+    The gradients of W_ih, b_ih are sums of products as of `RNN` with (dr, dz, dn), those of W_hh, b_hh with
+    (dr, dz, du). In the original form du_t = dn_t; q_t = dn_t W_hn takes the place of dn_t u_t with h_{t-1}:
+    dr_t = q_t h_{t-1} r_t (1 - r_t), q_t r_t goes to h_{t-1}, and dW_hn = sum_t dn_t^T (r_t h_{t-1}).
 
-TIME_MAJOR = Layout(True, False)
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> gru = fastrnn.GRU(4, 2, rng=0)
+    >>> output, h_n = gru(np.zeros((3, 1, 4), np.float32))
+    >>> output.shape, h_n.shape
+    ((3, 1, 2), (1, 1, 2))
+    """
 
+    _gates = 3
+    _defaults = Recurrent._defaults | {"reset_after": True}
 
-def _check_shapes(into, input_shape, hx_shape):
-    """Gradients of other shapes cannot be added to; said before anything is written."""
-    for name, shape in (("input", input_shape), ("hx", hx_shape)):
-        if getattr(into, name).shape != shape:
-            raise ValueError(f"into.{name}: expected shape {describe(shape)}, "
-                             f"got {describe(getattr(into, name).shape)}")
+    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0,
+                 bidirectional=False, reset_after=True, device=None, dtype=None, *, rng=None):
+        self.reset_after = boolean("reset_after", reset_after)
+        self._cell = "GRU" if reset_after else "GRU, reset before"
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype,
+                         rng)

@@ -147,8 +147,8 @@ class Gradients:
     ----------
     input : ndarray
         Gradient of the input, of its shape.
-    hx : ndarray or None
-        Gradient of the initial state, of its shape; None for a module without state.
+    hx : ndarray, tuple of ndarray or None
+        Gradient of the initial state, of its shape; of an LSTM a pair; None for a module without state.
     params : NamedArrays
         Gradients of the parameters, by name; `params.flat` is all of them as one vector.
 
@@ -163,8 +163,8 @@ class Gradients:
     def __add__(self, other):
         if not isinstance(other, Gradients):
             return NotImplemented
-        total = Gradients(self.input.copy(), None if self.hx is None else self.hx.copy(),
-                          NamedArrays(self.params.shapes, self.params.flat.dtype))
+        hx = tuple(map(np.copy, self.hx)) if isinstance(self.hx, tuple) else None if self.hx is None else self.hx.copy()
+        total = Gradients(self.input.copy(), hx, NamedArrays(self.params.shapes, self.params.flat.dtype))
         total.params.flat[:] = self.params.flat
         total += other
         return total
@@ -174,16 +174,24 @@ class Gradients:
             return NotImplemented
         if list(self.params.shapes.items()) != list(other.params.shapes.items()):
             raise ValueError(f"gradients: expected those of {self.params!r}, got those of {other.params!r}")
-        for name in ("input", "hx"):
-            mine, its = getattr(self, name), getattr(other, name)
-            if np.shape(mine) != np.shape(its):
-                raise ValueError(f"gradients.{name}: expected shape {np.shape(mine)}, got {np.shape(its)}")
+        for name, mine, its in (("input", [self.input], [other.input]), ("hx", self._states(), other._states())):
+            if [array.shape for array in mine] != [array.shape for array in its]:
+                raise ValueError(f"gradients.{name}: expected shape {' and '.join(describe(a.shape) for a in mine)}, "
+                                 f"got {' and '.join(describe(a.shape) for a in its)}")
         self.params.flat += other.params.flat
-        self.input += other.input
-        if self.hx is not None:
-            self.hx += other.hx
+        self._add_states(other)
         return self
 
+    def _states(self):
+        """The gradients of the states, one or two or none."""
+        return self.hx if isinstance(self.hx, tuple) else () if self.hx is None else (self.hx,)
+
+    def _add_states(self, other):
+        """Add all but the parameters."""
+        self.input += other.input
+        for mine, its in zip(self._states(), other._states(), strict=True):
+            mine += its
+
     def __repr__(self):
-        hx = None if self.hx is None else describe(self.hx.shape)
+        hx = " and ".join(describe(state.shape) for state in self._states()) or None
         return f"Gradients(input: {describe(self.input.shape)}, hx: {hx}, params: {self.params!r})"

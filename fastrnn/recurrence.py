@@ -1,35 +1,87 @@
-"""One layer's pass through the kernels, for `layers` and `cells`: packing, empty sequences, both directions."""
+"""One layer's pass through the kernels, for `recurrent` and `cells`: packing, workspaces, empty sequences."""
+
+from typing import NamedTuple
 
 import numpy as np
 
 from fastrnn.threads import get_num_threads
 
-__all__ = ["backward", "forward", "pack"]
+__all__ = ["ACTIVATIONS", "Record", "backward", "forward", "pack"]
+
+ACTIVATIONS = ("tanh", "relu", "sigmoid")  # in the order of the kernels' Activation
 
 
-def pack(engine, parameters):
-    """Packed weights of a layer from (w_ih, w_hh, b_ih, b_hh) of each direction in turn; biases may be None."""
-    packed = []
-    for w_ih, w_hh, b_ih, b_hh in zip(*[iter(parameters)] * 4, strict=True):
-        packed += [engine.Affine(w_ih, None if b_ih is None else b_ih + b_hh), engine.Affine(w_hh)]
-    return tuple(packed)
+class Record(NamedTuple):
+    """What the way back needs of a layer's forward, besides weights and initial states; T, B, D as everywhere."""
+
+    x: np.ndarray  # (T, B, I)
+    output: np.ndarray  # (T, B, D * P)
+    cells: np.ndarray | None  # (T, B, D * H), of an LSTM
+    saved: np.ndarray | None  # (D, T, B, ...), the kernel's own
+    middle: np.ndarray | None
 
 
-def forward(engine, packed, activation, x, h0, output, h_n):
-    """Write output (T, B, D * H) and h_n (D, B, H) of a layer over x (T, B, I) from h0 (D, B, H)."""
-    if output.size:
-        engine.rnn_forward(packed, activation, x, h0, output, h_n, get_num_threads())
+def pack(engine, cell, parameters):
+    """Packed weights of a layer: one `Weights` a direction, of (w_ih, w_hh, b_ih, b_hh, w_hr), the last 3 or None."""
+    return tuple(engine.Weights(cell, *arrays) for arrays in parameters)
+
+
+def forward(engine, weights, activation, x, states, output, finals, lengths=None, reset=None, *, cells=None,
+            training=False):
+    """One layer over x (T, B, I).
+
+    Parameters
+    ----------
+    states, finals : tuple of ndarray
+        h (D, B, P), and of an LSTM c (D, B, H): before the first step, to be read; and after the last, to be written.
+    output : ndarray, (T, B, D * P)
+        Written, up to each row's length.
+    lengths, reset : ndarray or None
+        As the kernels take them.
+    cells : ndarray, (T, B, D * H), optional
+        Written; in training an LSTM has to have it.
+    training : bool
+        Keep what the way back needs.
+
+    Returns
+    -------
+    Record
+    """
+    saved = middle = None
+    T, B, D = *x.shape[:2], len(weights)
+    if training and weights[0].saved_columns:
+        saved = np.empty((D, T, B, weights[0].saved_columns), x.dtype)
+    if weights[0].middle_columns:
+        middle = np.empty((D, T if training else 1, B, weights[0].middle_columns), x.dtype)
+    if T and B:
+        (h0, c0), (h_n, c_n) = _pair(states), _pair(finals)
+        engine.layer_forward(weights, activation, x, h0, c0, output, cells, h_n, c_n, saved, middle, lengths, reset,
+                             get_num_threads())
     else:
-        h_n[...] = h0
+        for final, state in zip(finals, states, strict=True):
+            final[...] = state
+    return Record(x, output, cells, saved, middle)
 
 
-def backward(engine, packed, activation, x, h0, output, d_output, d_h_n, d_h0, gradients):
-    """Back through `forward`: write d_h0, add to gradients (as `pack` takes them), return the gradient of x."""
-    if not output.size:
-        d_h0[...] = 0 if d_h_n is None else d_h_n
+def backward(engine, weights, activation, record, states, d_output, d_cells, d_states, gradients, lengths=None,
+             reset=None):
+    """Back through `forward`; returns the gradient of x.
+
+    `d_states` holds the gradients of the final states, and then those of the initial ones. `gradients`, a tuple for
+    each direction as `pack` takes them, are added to.
+    """
+    x, output, cells, saved, middle = record
+    if not (len(x) and x.shape[1]):
         return np.zeros(x.shape, x.dtype)
-    d_x = np.empty((len(h0), *x.shape), x.dtype)  # the directions run side by side, each into its own
-    engine.rnn_backward(packed, activation, x, h0, output, d_output, d_h_n, d_x, d_h0, gradients, get_num_threads())
+    (h0, c0), (d_h, d_c) = _pair(states), _pair(d_states)
+    # The directions run side by side, each into its own.
+    d_x = (np.empty if lengths is None else np.zeros)((len(weights), *x.shape), x.dtype)
+    engine.layer_backward(weights, activation, x, h0, c0, output, cells, saved, middle, d_output, d_cells, d_x, d_h,
+                          d_c, tuple(gradients), lengths, reset, get_num_threads())
     if len(d_x) == 2:
         d_x[0] += d_x[1]
     return d_x[0]
+
+
+def _pair(states):
+    return states if len(states) == 2 else (states[0], None)

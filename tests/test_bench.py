@@ -48,7 +48,8 @@ def test_cases_have_names_of_their_own(bench):
     names = [case.name for case in bench.cases.CASES]
     assert len(set(names)) == len(names)
     for name in ("RNN inference T1 B1 I128 H128", "RNN training T100 B1 I32 H32",
-                 "RNN inference T63 B1 I24 H32 both", "RNN training T50 B64 I512 H512 L2"):
+                 "LSTM inference T63 B1 I24 H32 both", "GRU training T50 B64 I512 H512 L2",
+                 "LSTMCell inference T1 B1 I64 H64"):
         assert name in names
     assert 0 < sum(case.quick for case in bench.cases.CASES) < len(names)
 
@@ -58,11 +59,14 @@ def test_flops_of_a_stack_counted_by_hand(bench):
     first, second = 4 * 3 + 4 * 4, 4 * 8 + 4 * 4  # multiplications for a row, a step and a direction
     assert case.flops == 2 * 5 * 2 * 2 * (first + second)
     assert bench.cases.Case("RNN", "training", 5, 2, 3, 4, 2, True).flops == 3 * case.flops
+    assert bench.cases.Case("LSTM", "inference", 5, 2, 3, 4, 2, True).flops == 4 * case.flops
+    assert bench.cases.Case("GRUCell", "inference", 1, 2, 3, 4).flops == 3 * 2 * 2 * first
 
 
-def test_names_of_parameters_are_those_of_the_layer(bench):
-    arrays = bench.cases.Case("RNN", "inference", 5, 2, 3, 4, 2, True).arrays()
-    assert {name: array.shape for name, array in arrays.params.items()} == fastrnn.RNN(
+@pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
+def test_names_of_parameters_are_those_of_the_layer(bench, cell):
+    arrays = bench.cases.Case(cell, "inference", 5, 2, 3, 4, 2, True).arrays()
+    assert {name: array.shape for name, array in arrays.params.items()} == getattr(fastrnn, cell)(
         3, 4, 2, bidirectional=True).params.shapes
 
 
@@ -75,7 +79,7 @@ def test_quick_run_shows_a_table_and_writes_json(tmp_path):
     head, *lines = rows(shown)
     assert head == ["case", "ours us", "GFLOP/s", "of sgemm", "torch us", "numpy us",
                     "best / ours", "torch / ours", "numpy / ours"]
-    names = ["RNN inference T100 B1 I32 H32", "RNN training T100 B1 I32 H32"]
+    names = [f"{cell} {task} T100 B1 I32 H32" for cell in ("RNN", "LSTM", "GRU") for task in ("inference", "training")]
     assert [line[0] for line in lines] == names
     for part in (f"numpy: {np.__version__}\n", "torch: 2.", "processor: ", "threads: 2\n",
                  f"fastrnn: {fastrnn.__version__} (build {fastrnn.kernels.build})\n", "BLAS of numpy: "):
@@ -108,13 +112,18 @@ def test_all_installed_peers_agree_on_a_stack_of_both_directions(tmp_path):
         running = {"fastrnn": peers.FastRNN()}
         running |= {name: peer() for name, peer in peers.PEERS.items() if peers.installed(name)}
         for task in TASKS:
-            measured = measure(Case("RNN", task, 5, 2, 3, 4, 2, True), running, 2, quick=True)
-            print(*sorted({timed.peer for timed in measured.timed}))"""
+            shapes = [(kind, 5, 2, 3, 4, 2, True) for kind in ("RNN", "LSTM", "GRU")]
+            shapes += [(kind + "Cell", 1, 2, 3, 4) for kind in ("RNN", "LSTM", "GRU")]
+            for kind, *shape in shapes:
+                measured = measure(Case(kind, task, *shape), running, 2, quick=True)
+                print(task, *sorted({timed.peer for timed in measured.timed}))"""
     shown, _ = in_a_process(code, tmp_path)
     needs = {"torch": ["torch"], "onnxruntime": ["onnx", "onnxruntime"], "jax": ["jax"]}
     expected = {"fastrnn", "numpy"} | {name for name, modules in needs.items() if all(map(find_spec, modules))}
-    inference, training = map(set, map(str.split, shown.splitlines()))
-    assert inference == expected and training == expected - {"onnxruntime"}
+    lines = [line.split() for line in shown.splitlines()]
+    assert len(lines) == 12
+    for task, *took_part in lines:
+        assert set(took_part) == (expected if task == "inference" else expected - {"onnxruntime"})
 
 
 @pytest.mark.parametrize("wrong", [lambda a: a * 1.01, lambda a: a + np.nan * (a == a.max()), lambda a: a[:-1]])
@@ -144,7 +153,7 @@ def test_a_missing_array_is_an_error(bench):
 def test_a_peer_that_is_not_installed_is_said(bench, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(bench.peers, "find_spec", lambda module: None if module == "torch" else find_spec(module))
     path = tmp_path / "found.json"
-    bench.__main__.main(["--quick", "--filter", "inference T100 B1 I32", "--peers", "torch", "--json", str(path)])
+    bench.__main__.main(["--quick", "--filter", "RNN inference T100 B1 I32", "--peers", "torch", "--json", str(path)])
     shown = capsys.readouterr().out
     assert "torch: not installed, so not compared with; it needs torch\n" in shown
     head, line = rows(shown)
@@ -158,7 +167,7 @@ def test_a_peer_that_is_not_installed_is_said(bench, monkeypatch, capsys, tmp_pa
     (["--threads", "0"], "--threads: expected at least 1, got 0"),
     (["--filter", "T7"], "--filter: expected a part of one of"),
     (["--json", "nowhere/found.json"], "--json: expected a file in a folder that is there, got 'nowhere/found.json'"),
-    (["--quick", "--filter", "I1024"], "RNN training T50 B32 I128 H128\ngot 'I1024'"),
+    (["--quick", "--filter", "I1024"], "GRU training T100 B1 I128 H128\ngot 'I1024'"),
 ])
 def test_wrong_arguments_are_said(bench, capsys, arguments, message):
     with pytest.raises(SystemExit):
@@ -181,6 +190,6 @@ def test_contestants_are_held_to_float64(bench):
     case = bench.cases.Case("RNN", "inference", 5, 2, 3, 4)
     arrays = case.arrays()
     expected = bench.measure.truth(case, arrays)["output"]
-    output, *_ = reference.rnn(arrays.x, arrays.hx, arrays.params)
+    output, *_ = reference.stack(reference.RNN(), arrays.x, arrays.states, arrays.params)
     assert expected.dtype == np.float64 and output.dtype == np.float32
     assert 0 < np.abs(expected - output).max() < 1e-6

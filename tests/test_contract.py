@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from cases import Case, by_reference, finite_worst_error, reference_cell, run
 from helpers import assert_close
 
 import fastrnn
@@ -24,42 +26,195 @@ def same(a, b):
     return a.shape == b.shape and np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a), np.signbit(b))
 
 
-def passes(rnn, x, d):
-    output, h_n, tape = rnn.forward(x)
-    g = rnn.backward(tape, d)
-    return output, h_n, g.input, g.hx, g.params.flat
+KINDS = ["RNN", "LSTM", "GRU", "GRU, reset before", "LSTM, projected"]
 
 
+def make(kind, I, H, num_layers=1, **options):
+    """A layer of that kind, of seed 0."""
+    options |= {"reset_after": False} if kind == "GRU, reset before" else {}
+    options |= {"proj_size": H // 2} if kind == "LSTM, projected" else {}
+    return getattr(fastrnn, kind.split(",")[0])(I, H, num_layers, rng=0, **options)
+
+
+def flat(states):
+    """States, gradients of states or whole results as a flat list of arrays."""
+    return [a for state in states for a in flat(state)] if isinstance(states, (tuple, list)) else [states]
+
+
+def all_same(a, b):
+    return all(map(same, flat(a), flat(b)))
+
+
+def rows_of(states, rows):
+    """Those rows of states (..., N, H)."""
+    return tuple(s[:, rows] for s in states) if isinstance(states, tuple) else states[:, rows]
+
+
+def passes(layer, x, d, **options):
+    output, states, tape = layer.forward(x, **options)
+    g = layer.backward(tape, d)
+    return flat([output, states, g.input, g.hx, g.params.flat])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("T", "B", "I", "H"), [(20, 13, 33, 65), (3, 64, 7, 128), (40, 2, 16, 16)])
-def test_row_in_any_batch_and_any_pieces(T, B, I, H):
+def test_row_in_any_batch_and_any_pieces(kind, T, B, I, H):
     rng = np.random.default_rng(0)
-    rnn = fastrnn.RNN(I, H, 2, rng=0)
+    layer = make(kind, I, H, 2)
     x = rng.standard_normal((T, B, I), np.float32)
-    output, h_n = rnn(x)
+    output, states = layer(x)
     for b in (0, B // 2, B - 1):
-        assert same(rnn(x[:, b : b + 1])[0], output[:, b : b + 1])
-        assert same(rnn(x[:, b:])[0], output[:, b:])
-        assert same(rnn(x[:, b])[0], output[:, b])
+        assert same(layer(x[:, b : b + 1])[0], output[:, b : b + 1])
+        assert same(layer(x[:, b:])[0], output[:, b:])
+        assert same(layer(x[:, b])[0], output[:, b])
     for cut in (1, T // 2, T - 1):
-        first, h = rnn(x[:cut])
-        second, h = rnn(x[cut:], h)
-        assert same(np.concatenate([first, second]), output) and same(h, h_n)
-    assert same(rnn.forward(x)[0], output)
-    first = fastrnn.RNN(I, H, 2, batch_first=True, rng=0)
+        first, carried = layer(x[:cut])
+        second, carried = layer(x[cut:], carried)
+        assert same(np.concatenate([first, second]), output) and all_same(carried, states)
+    assert same(layer.forward(x)[0], output)
+    first = make(kind, I, H, 2, batch_first=True)
     assert same(first(x.swapaxes(0, 1))[0].swapaxes(0, 1), output)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize(("T", "B", "I", "H"), [(60, 1, 64, 512), (40, 33, 40, 70), (200, 5, 100, 128)])
-def test_any_number_of_threads(T, B, I, H, bidirectional):
+@pytest.mark.parametrize(("T", "B", "I", "H"), [(60, 1, 64, 384), (40, 33, 40, 70), (200, 5, 100, 128)])
+def test_any_number_of_threads(kind, T, B, I, H, bidirectional):
     rng = np.random.default_rng(0)
-    rnn = fastrnn.RNN(I, H, bidirectional=bidirectional, rng=0)
-    x, d = rng.standard_normal((T, B, I), np.float32), rng.standard_normal((T, B, H * (1 + bidirectional)), np.float32)
+    layer = make(kind, I, H, bidirectional=bidirectional)
+    x, lengths, reset = rng.standard_normal((T, B, I), np.float32), rng.integers(0, T + 1, B), rng.random((T, B)) < 0.02
     fastrnn.set_num_threads(1)
-    alone = passes(rnn, x, d)
-    for n in (2, 3, 4, 7):
-        fastrnn.set_num_threads(n)
-        assert all(map(same, passes(rnn, x, d), alone)), n
+    d = rng.standard_normal(layer(x[:1])[0].shape, np.float32).repeat(T, axis=0)
+    for options in ({}, {"lengths": lengths, "reset": reset}):
+        fastrnn.set_num_threads(1)
+        alone = passes(layer, x, d, **options)
+        assert all_same(layer(x, **options), alone[: len(alone) // 2])
+        for n in (2, 3, 4, 7):
+            fastrnn.set_num_threads(n)
+            assert all_same(passes(layer, x, d, **options), alone), n
+            assert all_same(layer(x, **options), alone[: len(alone) // 2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_lengths_are_rows_alone(kind, bidirectional):
+    rng = np.random.default_rng(0)
+    layer = make(kind, 9, 20, 2, bidirectional=bidirectional)
+    x, lengths = rng.standard_normal((12, 7, 9), np.float32), np.array([3, 12, 0, 12, 1, 7, 7])
+    output, states, tape = layer.forward(x, lengths=lengths)
+    d = rng.standard_normal(output.shape, np.float32)
+    g = layer.backward(tape, d)
+    for b, length in enumerate(lengths):
+        row = slice(b, b + 1)
+        alone, state, tape = layer.forward(x[:length, row])
+        assert same(output[:length, row], alone) and not output[length:, b].any()
+        assert all_same(rows_of(states, row), state)
+        one = layer.backward(tape, d[:length, row])
+        assert same(g.input[:length, row], one.input) and not g.input[length:, b].any()
+        assert all_same(rows_of(g.hx, row), one.hx)
+    behind = np.arange(12)[:, None] >= lengths
+    x[behind] = np.nan  # is not read
+    d[behind] = np.nan
+    again = passes(layer, x, d, lengths=lengths)
+    assert all_same(again, [output, states, g.input, g.hx, g.params.flat])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_is_padded(kind):
+    rng = np.random.default_rng(0)
+    layer = make(kind, 9, 20, 2, bidirectional=True)
+    x, lengths = rng.standard_normal((12, 7, 9), np.float32), np.array([3, 12, 1, 12, 1, 7, 7])
+    output, states, tape = layer.forward(x, lengths=lengths)
+    packed = fastrnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+    for call in (layer, layer.forward):
+        got, got_states = call(packed)[:2]
+        assert isinstance(got, fastrnn.PackedSequence)
+        padded, found = fastrnn.pad_packed_sequence(got)
+        assert same(padded, output) and all_same(got_states, states) and np.array_equal(found, lengths)
+    d = rng.standard_normal(output.shape, np.float32)
+    g = layer.backward(tape, d)
+    of_packed = layer.backward(layer.forward(packed)[2], fastrnn.pack_padded_sequence(d, lengths, enforce_sorted=False))
+    assert same(fastrnn.pad_packed_sequence(packed._replace(data=of_packed.input))[0], g.input)
+    assert all_same(of_packed.hx, g.hx) and same(of_packed.params.flat, g.params.flat)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_resets_are_pieces_apart(kind, batch_first):
+    rng = np.random.default_rng(0)
+    layer = make(kind, 9, 20)
+    T, cut, B = 11, 4, 5
+    x, hx = rng.standard_normal((T, B, 9), np.float32), layer(np.ones((1, B, 9), np.float32))[1]
+    d = rng.standard_normal(layer(x)[0].shape, np.float32)
+    reset = np.zeros((T, B), bool)
+    reset[cut] = True
+    output, states, tape = layer.forward(x, hx, reset=reset)
+    g = layer.backward(tape, d)
+    first, _, tape = layer.forward(x[:cut], hx)
+    g_first = layer.backward(tape, d[:cut])
+    second, state, tape = layer.forward(x[cut:])
+    g_second = layer.backward(tape, d[cut:])
+    assert same(output, np.concatenate([first, second])) and all_same(states, state)
+    assert same(g.input, np.concatenate([g_first.input, g_second.input])) and all_same(g.hx, g_first.hx)
+    assert_close(g.params.flat, g_first.params.flat + g_second.params.flat, 1e-6, "params")
+    if batch_first:
+        twin = make(kind, 9, 20, batch_first=True)
+        assert same(twin(x.swapaxes(0, 1), hx, reset=reset.T)[0].swapaxes(0, 1), output)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resets_of_rows_at_different_steps_both_directions(kind):
+    rng = np.random.default_rng(0)
+    T, B = 13, 6
+    x, lengths = rng.standard_normal((T, B, 6), np.float32), np.array([13, 9, 13, 2, 5, 0])
+    reset = rng.random((T, B)) < 0.25
+    layer = make(kind, 6, 17, 1, bidirectional=True)
+    hx = layer(np.ones((1, B, 6), np.float32))[1]
+    output = layer(x, hx, lengths=lengths, reset=reset)[0]
+    columns = output.shape[2] // 2
+    for b in range(B):
+        starts = [0, *(t for t in range(1, lengths[b]) if reset[t, b]), lengths[b]]
+        for first, end in pairwise(starts):
+            state = flat(rows_of(hx, slice(b, b + 1)))
+            for direction, kept in ((0, first == 0 and not reset[0, b]), (1, end == lengths[b])):
+                begun = tuple(s * np.float32(kept) for s in state)
+                piece = layer(x[first:end, b : b + 1], begun if len(begun) == 2 else begun[0])[0]
+                part = slice(direction * columns, (direction + 1) * columns)
+                assert same(output[first:end, b : b + 1, part], piece[..., part]), (b, first, direction)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_streaming_into_given_arrays(kind):
+    rng = np.random.default_rng(0)
+    layer = make(kind, 9, 20, 2)
+    x = rng.standard_normal((8, 3, 9), np.float32)
+    output, states = layer(x)
+    step, carried = layer(x[:1])
+    given = step, carried
+    for t in range(1, 8):  # the state is read from where the next one is written
+        got = layer(x[t : t + 1], carried, out=given)
+        assert got[0] is step and all(a is b for a, b in zip(flat(got[1]), flat(carried), strict=True))
+        assert same(step, output[t : t + 1])
+    assert all_same(carried, states)
+    lengths = np.array([2, 8, 5])
+    expected = layer(x, lengths=lengths)
+    got = layer(x, lengths=lengths, out=(np.full_like(output, np.nan), tuple(map(np.empty_like, states))
+                                         if isinstance(states, tuple) else np.empty_like(states)))
+    assert all_same(got, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_cells_step_into_given_arrays(kind):
+    rng = np.random.default_rng(0)
+    options = {"reset_after": False} if kind == "GRU, reset before" else {}
+    cell = getattr(fastrnn, kind.split(",")[0] + "Cell")(9, 20, rng=0, **options)
+    for x in (rng.standard_normal((8, 3, 9), np.float32), rng.standard_normal((8, 9), np.float32)):
+        state = given = cell(x[0])
+        given = tuple(map(np.copy, given)) if isinstance(given, tuple) else given.copy()
+        for t in range(1, 8):
+            state = cell(x[t], state)
+            assert cell(x[t], given, out=given) is given
+        assert all_same(given, state)
 
 
 def test_strides_and_kinds_of_input():
@@ -81,16 +236,17 @@ def test_strides_and_kinds_of_input():
     assert same(rnn(halves)[0], rnn(halves.astype(np.float32))[0])
 
 
-@pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "sigmoid"])
+@pytest.mark.parametrize("kind", [*KINDS[:4], "relu", "sigmoid"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinity_stay_in_their_row(nonlinearity, bad):
+def test_nan_and_infinity_stay_in_their_row(kind, bad):
     rng = np.random.default_rng(0)
-    rnn, x = fastrnn.RNN(5, 9, nonlinearity=nonlinearity, rng=0), rng.standard_normal((6, 8, 5), np.float32)
-    clean = rnn(x)[0]
+    layer = make(kind, 5, 9) if kind in KINDS else fastrnn.RNN(5, 9, nonlinearity=kind, rng=0)
+    x = rng.standard_normal((6, 8, 5), np.float32)
+    clean = layer(x)[0]
     x[2, 3, 1] = bad
-    got = rnn(x)[0]
-    with np.errstate(all="ignore"):
-        expected = reference.rnn(x, np.zeros((1, 8, 9), np.float32), rnn.params, 1, nonlinearity)[0]
+    got = layer(x)[0]
+    zeros = (np.zeros((1, 8, 9), np.float32),) * (2 if kind == "LSTM" else 1)
+    expected = reference.stack(reference_cell(layer), x, zeros, layer.params)[0]
     assert np.array_equal(np.isnan(got), np.isnan(expected)) and np.array_equal(np.isinf(got), np.isinf(expected))
     others = np.arange(8) != 3
     assert same(got[:, others], clean[:, others])
@@ -98,20 +254,13 @@ def test_nan_and_infinity_stay_in_their_row(nonlinearity, bad):
 
 @pytest.mark.parametrize("build", kernels.runnable())
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_every_build(build, dtype):
-    rng = np.random.default_rng(0)
-    for T, B, I, H, nonlinearity in ((7, 5, 9, 33, "tanh"), (4, 14, 40, 17, "sigmoid"), (9, 1, 3, 70, "relu")):
-        rnn = fastrnn.RNN(I, H, 1, nonlinearity, bidirectional=True, dtype=dtype, rng=0)
-        rnn._engine = kernels.load(build, dtype)
-        x, d = rng.standard_normal((T, B, I)).astype(dtype), rng.standard_normal((T, B, 2 * H)).astype(dtype)
-        output, _, dx, _, flat = passes(rnn, x, d)
-        zeros = np.zeros((2, B, H), dtype)
-        expected, _, saved = reference.rnn(x, zeros, rnn.params, 1, nonlinearity, True)
-        e_dx, _, e_params = reference.rnn_stack_backward(saved, d, zeros)
-        bound = 1e-14 if dtype == np.float64 else 5e-6  # worst measured 6.6e-16 and 4.5e-7
-        assert_close(output, expected, bound, "output")
-        assert_close(dx, e_dx, bound, "input")
-        assert_close(flat, np.concatenate([e_params[name].ravel() for name in rnn.params]), bound, "params")
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_every_build(kind, build, dtype):
+    bound = 1e-13 if dtype == np.float64 else 2e-5
+    for seed in range(40):
+        case = Case(kind, seed, dtype, beyond=True)
+        case.layer._engine = kernels.load(build, dtype)
+        assert finite_worst_error(run(case), by_reference(case)) <= bound
 
 
 def activation_of(build, name, x):

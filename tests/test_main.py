@@ -67,8 +67,9 @@ def test_check_passes_for_every_build(capsys):
     assert fastrnn.get_num_threads() == before
 
 
-# What each kernel writes: the position of the array, or of the tuple of arrays, among its arguments.
-WRITTEN = {"rnn_forward": 4, "rnn_backward": 9, "linear_forward": 2, "linear_backward": 4}
+# What each kernel writes: the position of the array, or of the tuple of arrays, among its arguments; None for what it
+# returns.
+WRITTEN = {"infer": None, "layer_forward": 5, "layer_backward": 14, "linear_forward": 2, "linear_backward": 4}
 
 
 def with_wrong_kernel(kernel, factor, only_with=None):
@@ -79,13 +80,15 @@ def with_wrong_kernel(kernel, factor, only_with=None):
         engine = right(build, dtype)
 
         def wrong(*arguments):
-            getattr(engine, kernel)(*arguments)
+            result = getattr(engine, kernel)(*arguments)
             if only_with in (None, arguments[-1]):
-                written = arguments[WRITTEN[kernel]]
-                written = written[0] if isinstance(written, tuple) else written
+                written = result if WRITTEN[kernel] is None else arguments[WRITTEN[kernel]]
+                while isinstance(written, tuple):
+                    written = written[0]
                 written[(-1,) * written.ndim] *= factor
+            return result
 
-        names = {name: getattr(engine, name) for name in ("Affine", *WRITTEN)}
+        names = {name: getattr(engine, name) for name in ("Affine", "Weights", *WRITTEN)}
         return SimpleNamespace(**(names | {kernel: wrong} if dtype == "float64" else names))
 
     return load
@@ -103,7 +106,7 @@ def test_check_fails_where_one_number_of_a_kernel_is_wrong(capsys, monkeypatch, 
 
 @pytest.mark.parametrize("only_with", [1, 2])
 def test_check_fails_where_one_number_of_threads_is_wrong(capsys, monkeypatch, only_with):
-    monkeypatch.setattr(kernels, "load", with_wrong_kernel("rnn_backward", 1.01, only_with))
+    monkeypatch.setattr(kernels, "load", with_wrong_kernel("layer_backward", 1.01, only_with))
     monkeypatch.setattr(kernels, "runnable", lambda: [kernels.build])
     before = fastrnn.get_num_threads()
     try:

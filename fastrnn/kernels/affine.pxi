@@ -23,9 +23,9 @@ cdef struct Rows:
 
 
 cdef inline Py_ssize_t padded_row(Py_ssize_t columns) noexcept nogil:
-    """Length of a workspace row that holds whole panels: an odd number of cache lines."""
+    """Length of a workspace row that holds whole vectors: an odd number of cache lines."""
     cdef Py_ssize_t line = 64 // <Py_ssize_t>sizeof(real)
-    return ((panels_for(columns) * PANEL + line - 1) // line | 1) * line
+    return ((whole_vectors(columns) + line - 1) // line | 1) * line
 
 
 cdef void over_rows(Product* p, Rows out, Rows a, Py_ssize_t T, Py_ssize_t B) noexcept nogil:
@@ -64,6 +64,7 @@ cdef void affine(Rows y, const real* bias, Rows x, Panels w, Py_ssize_t columns,
     p.a_k = 1
     p.K = w.K
     p.w = w
+    p.together = 1
     p.columns = columns
     p.finish = NULL
     product(&p)
@@ -73,12 +74,12 @@ cdef void pack_rows(real* panel, Rows x, Py_ssize_t T, Py_ssize_t B, Py_ssize_t 
     """The rows (t, b) of one panel's columns of x, one below the other."""
     cdef Py_ssize_t t
     if x.t == x.b * B:
-        pack_panel(panel, x.data, T * B, x.b, 1, columns)
+        pack_panel(panel, x.data, T * B, x.b, columns)
     elif B == 1:
-        pack_panel(panel, x.data, T, x.t, 1, columns)
+        pack_panel(panel, x.data, T, x.t, columns)
     else:
         for t in range(T):
-            pack_panel(panel + t * B * PANEL, x.data + t * x.t, B, x.b, 1, columns)
+            pack_panel(panel + t * B * PANEL, x.data + t * x.t, B, x.b, columns)
 
 
 cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_t dy_row, Py_ssize_t M,
@@ -93,6 +94,7 @@ cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_
     p.blocks = 1
     p.K = x.K
     p.w = x
+    p.together = 1
     p.columns = x.columns
     p.finish = NULL
     while m < M:
@@ -104,9 +106,9 @@ cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_
         m += p.M
 
 
-cdef void bias_gradient(real* db, real* db_twin, const real* dy, Py_ssize_t dy_row, Py_ssize_t rows,
-                        Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """db of (3) for columns first .. last - 1; db_twin, unless NULL, is a second bias of the same gradient."""
+cdef void bias_gradient(real* db, const real* dy, Py_ssize_t dy_row, Py_ssize_t rows, Py_ssize_t first,
+                        Py_ssize_t last) noexcept nogil:
+    """db of (3) for columns first .. last - 1."""
     cdef Py_ssize_t n = first, r, i
     cdef tile_values values
     cdef vec total
@@ -117,6 +119,4 @@ cdef void bias_gradient(real* db, real* db_twin, const real* dy, Py_ssize_t dy_r
         store(values.values, total)
         for i in range(min(LANES, last - n)):
             db[n + i] += values.values[i]
-            if db_twin != NULL:
-                db_twin[n + i] += values.values[i]
         n += LANES

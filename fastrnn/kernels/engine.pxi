@@ -2,7 +2,11 @@
 # says who calls this; all arguments have been checked: there is no shape or dtype error left to find here, and
 # no dimension of T, B and N is 0.
 
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
 from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
 
 from fastrnn.kernels.pool cimport (
     Barrier, Task, barrier_wait, pool_acquire, pool_release, pool_run,
@@ -11,13 +15,21 @@ from fastrnn.kernels.pool cimport (
 cdef extern from "<stdlib.h>" nogil:
     int posix_memalign(void** memory, size_t alignment, size_t size)
 
+from numpy import empty, ndarray  # as Python objects: no headers of NumPy are needed to build
+
 include "simd.pxi"
 include "activations.pxi"
+include "pack.pxi"
 include "tile.pxi"
 include "affine.pxi"
 include "linear.pxi"
+include "step.pxi"
 include "rnn.pxi"
+include "lstm.pxi"
+include "gru.pxi"
 include "sweep.pxi"
+include "forward.pxi"
+include "backward.pxi"
 
 
 cdef real* allocate(Py_ssize_t count) except NULL:
@@ -38,6 +50,28 @@ def compiler():
     return COMPILER.decode("ascii")
 
 
+cdef Panels new_panels(Py_ssize_t K, Py_ssize_t columns) except *:
+    """Room for packed weights."""
+    cdef Panels w
+    w.K = K
+    w.columns = columns
+    w.count = panels_for(columns)
+    w.data = allocate(w.count * K * PANEL)
+    return w
+
+
+cdef real* new_bias(const real[::1] first, const real[::1] second, Py_ssize_t count, Py_ssize_t units, int gates,
+                    Py_ssize_t span) except NULL:
+    """The sum of two biases, either of which may be None, dealt as `pack_forward` deals columns."""
+    cdef real* out = allocate(count)
+    memset(out, 0, count * sizeof(real))
+    if first is not None:
+        spread_bias(out, count, &first[0], units, gates, span)
+    if second is not None:
+        spread_bias(out, count, &second[0], units, gates, span)
+    return out
+
+
 cdef class Affine:
     """Packed weight (N, K) of y = x W^T + bias: ready for y, and on first use also for dx = dy W."""
 
@@ -47,32 +81,141 @@ cdef class Affine:
     cdef real* bias
 
     def __cinit__(self, const real[:, ::1] weight not None, const real[::1] bias=None):
-        cdef Py_ssize_t N = weight.shape[0], K = weight.shape[1], n
+        cdef Py_ssize_t N = weight.shape[0], K = weight.shape[1]
         self.weight = weight
-        self.w = self.packed(N, K, 1, K)
-        self.bias = allocate(self.w.count * PANEL)
-        for n in range(self.w.count * PANEL):
-            self.bias[n] = bias[n] if bias is not None and n < N else 0
+        self.w = new_panels(K, N)
+        pack_forward(&self.w, &weight[0, 0], N, 1, PANEL)
+        self.bias = new_bias(bias, None, self.w.count * PANEL, N, 1, PANEL)
 
     def __dealloc__(self):
         free(self.w.data)
         free(self.w_back.data)
         free(self.bias)
 
-    cdef Panels packed(self, Py_ssize_t columns, Py_ssize_t K, Py_ssize_t k_stride, Py_ssize_t n_stride) except *:
-        cdef Panels w
-        w.K = K
-        w.columns = columns
-        w.count = panels_for(columns)
-        w.data = allocate(w.count * K * PANEL)
-        pack(&w, &self.weight[0, 0], k_stride, n_stride)
-        return w
-
     cdef int prepare_backward(self) except -1:
         """Pack for dx = dy W. Under the GIL, so that one caller does it for all."""
+        cdef int only = 0
         if self.w_back.data == NULL:
-            self.w_back = self.packed(self.weight.shape[1], self.weight.shape[0], self.weight.shape[1], 1)
+            self.w_back = new_panels(self.weight.shape[0], self.weight.shape[1])
+            pack_back(&self.w_back, &self.weight[0, 0], self.weight.shape[0], &only, 1)
         return 0
+
+
+cdef class Weights:
+    """Packed weights of one direction of a layer: ready for forward, and on first use also for back.
+
+    cell is "RNN", "LSTM", "GRU" or "GRU, reset before"; w_hr is the projection of an LSTM, or None.
+    """
+
+    cdef Cell cell
+    cdef Py_ssize_t I
+    cdef Py_ssize_t H
+    cdef Py_ssize_t P
+    cdef const real[:, ::1] w_ih
+    cdef const real[:, ::1] w_hh
+    cdef const real[:, ::1] w_hr
+    cdef Panels ih
+    cdef Panels hh
+    cdef Panels second
+    cdef Panels ih_back
+    cdef Panels hh_back
+    cdef Panels second_back
+    cdef real* bias
+    cdef real* y_bias
+
+    def __cinit__(self, str cell not None, const real[:, ::1] w_ih not None, const real[:, ::1] w_hh not None,
+                  const real[::1] b_ih=None, const real[::1] b_hh=None, const real[:, ::1] w_hr=None):
+        cdef Cell c
+        cdef Py_ssize_t columns
+        if cell == "RNN":
+            rnn_cell(&self.cell)
+        elif cell == "LSTM":
+            lstm_cell(&self.cell, w_hr is not None)
+        elif cell == "GRU":
+            gru_cell(&self.cell)
+        else:
+            gru_reset_before_cell(&self.cell)
+        c = self.cell
+        self.w_ih, self.w_hh, self.w_hr = w_ih, w_hh, w_hr
+        self.I, self.H, self.P = w_ih.shape[1], w_ih.shape[0] // c.gates, w_hh.shape[1]
+        columns = (self.H + c.span - 1) // c.span * c.span  # of a gate
+        self.ih = new_panels(self.I, c.gates * columns)
+        pack_forward(&self.ih, &w_ih[0, 0], self.H, c.gates, c.span)
+        self.hh = new_panels(self.P, c.recurrent_gates * columns)
+        pack_forward(&self.hh, &w_hh[0, 0], self.H, c.recurrent_gates, c.span)
+        if w_hr is not None:
+            self.second = new_panels(self.H, self.P)
+            pack_forward(&self.second, &w_hr[0, 0], self.P, 1, PANEL)
+        elif c.second:
+            self.second = new_panels(self.P, self.H)
+            pack_forward(&self.second, &w_hh[c.recurrent_gates * self.H, 0], self.H, 1, PANEL)
+        self.pack_biases(b_ih, b_hh)
+
+    cdef int pack_biases(self, const real[::1] b_ih, const real[::1] b_hh) except -1:
+        """The candidate of a GRU that resets after the product has its recurrent bias inside the reset."""
+        cdef Py_ssize_t count = self.ih.count * PANEL, column
+        cdef bint inside = self.cell.apart and not self.cell.second
+        self.bias = new_bias(b_ih, b_hh, count, self.H, self.cell.gates, self.cell.span)
+        if inside and b_hh is not None:
+            self.y_bias = new_bias(b_hh, None, count, self.H, self.cell.gates, self.cell.span)
+            self.bias = self.only_candidate(self.bias, b_ih, count)
+            for column in range(count):
+                if column // PANEL % 3 < 2:
+                    self.y_bias[column] = 0
+        return 0
+
+    cdef real* only_candidate(self, real* bias, const real[::1] b_ih, Py_ssize_t count) except NULL:
+        """The bias with the candidate's part that of b_ih alone."""
+        cdef real* of_input = new_bias(b_ih, None, count, self.H, self.cell.gates, self.cell.span)
+        cdef Py_ssize_t column
+        for column in range(count):
+            if column // PANEL % 3 == 2:
+                bias[column] = of_input[column]
+        free(of_input)
+        return bias
+
+    def __dealloc__(self):
+        free(self.ih.data)
+        free(self.hh.data)
+        free(self.second.data)
+        free(self.ih_back.data)
+        free(self.hh_back.data)
+        free(self.second_back.data)
+        free(self.bias)
+        free(self.y_bias)
+
+    cdef int prepare_backward(self) except -1:
+        """Pack for the way back. Under the GIL, so that one caller does it for all."""
+        cdef int gates[4]
+        cdef int gate
+        cdef Py_ssize_t length = whole_vectors(self.H)
+        if self.hh_back.data != NULL:
+            return 0
+        for gate in range(self.cell.gates):
+            gates[gate] = gate
+        if self.cell.second:
+            self.second_back = new_panels(whole_vectors(self.P), self.H)
+            if self.w_hr is not None:
+                pack_back(&self.second_back, &self.w_hr[0, 0], self.P, gates, 1)
+            else:
+                pack_back(&self.second_back, &self.w_hh[self.cell.recurrent_gates * self.H, 0], self.H, gates, 1)
+        self.ih_back = new_panels(self.cell.gates * length, self.I)
+        pack_back(&self.ih_back, &self.w_ih[0, 0], self.H, gates, self.cell.gates)
+        for gate in range(self.cell.recurrent_gates):
+            gates[self.cell.recurrent_slot[gate]] = gate
+        self.hh_back = new_panels(self.cell.recurrent_slots * length, self.P)
+        pack_back(&self.hh_back, &self.w_hh[0, 0], self.H, gates, self.cell.recurrent_slots)
+        return 0
+
+    @property
+    def saved_columns(self):
+        """Numbers of a row's step that the way back needs, besides states."""
+        return self.cell.saved * whole_vectors(self.H)
+
+    @property
+    def middle_columns(self):
+        """Numbers of a row's step that the second product reads; 0 where there is none."""
+        return self.H if self.cell.second else 0
 
 
 cdef inline Rows rows_of(const real[:, :, :] array):
@@ -83,17 +226,15 @@ cdef inline Rows rows_of(const real[:, :, :] array):
     return rows
 
 
-cdef inline Rows half_of(Rows rows, int direction, Py_ssize_t H, Py_ssize_t T) noexcept:
-    """The columns of one direction in an output, in that direction's order of time."""
-    rows.data += direction * H
+cdef inline Rows own_order(Rows rows, int direction, Py_ssize_t T) noexcept:
     return reversed_in_time(rows, T) if direction else rows
 
 
-cdef void begin(Sweep* s, int activation, const real[:, :, :] x, const real[:, :, ::1] h0) noexcept:
-    s.T, s.B, s.I, s.H = x.shape[0], x.shape[1], x.shape[2], h0.shape[2]
-    s.directions = <int>h0.shape[0]
-    s.activation = <Activation>activation
-    s.dz_row = padded_row(s.H)
+cdef inline Rows half_of(const real[:, :, :] array, int direction, Py_ssize_t columns, Py_ssize_t T):
+    """The columns of one direction in an output, in own order."""
+    cdef Rows rows = rows_of(array)
+    rows.data += direction * columns
+    return own_order(rows, direction, T)
 
 
 def linear_forward(Affine affine_map not None, const real[:, ::1] x not None, real[:, ::1] y not None, int threads):
@@ -125,82 +266,175 @@ def linear_backward(Affine affine_map not None, const real[:, ::1] x not None, c
     free(job.workspace)
 
 
-def rnn_forward(tuple weights not None, int activation, const real[:, :, :] x not None,
-                const real[:, :, ::1] h0 not None, real[:, :, :] output not None,
-                real[:, :, ::1] h_n not None, int threads):
-    """One layer over (T, B, I) into output (T, B, D * H) and h_n (D, B, H); weights: (ih, hh) a direction."""
-    cdef Sweep s
-    cdef Direction* d
-    cdef Affine ih, hh
-    cdef int i, workers
-    begin(&s, activation, x, h0)
-    s.steps = min(s.T, max(1, FORWARD_ROWS // s.B))
-    s.workspace_size = s.steps * s.B * padded_row(s.H)
+cdef int begin(Sweep* s, tuple weights, int activation, Py_ssize_t T, Py_ssize_t B) except -1:
+    """The sizes of a pass in which all rows have all steps."""
+    cdef Weights first = weights[0]
+    memset(s, 0, sizeof(Sweep))
+    s.cell = first.cell
+    s.activation = <Activation>activation
+    s.T, s.B, s.I, s.H, s.P = T, B, first.I, first.H, first.P
+    s.directions = <int>len(weights)
+    s.row_steps = T * B
+    return 0
+
+
+cdef Py_ssize_t* limit(Sweep* s, const Py_ssize_t[::1] lengths, const unsigned char[:, :, ::1] reset) except? NULL:
+    """Lengths and resets, either of which may be None; returns memory to be freed after the pass, or NULL."""
+    cdef Py_ssize_t b = s.B, t
+    cdef Py_ssize_t* alive_rows
+    cdef int i
+    if reset is not None:
+        for i in range(s.directions):
+            s.direction[i].reset = &reset[i, 0, 0]
+    if lengths is None:
+        return NULL
+    alive_rows = <Py_ssize_t*>allocate(2 * s.T * <Py_ssize_t>sizeof(Py_ssize_t) // <Py_ssize_t>sizeof(real))
+    s.lengths = &lengths[0]
+    s.row_steps = 0
+    for t in range(s.T):
+        while b > 0 and lengths[b - 1] <= t:
+            b -= 1
+        s.row_steps += b
+        alive_rows[t] = alive_rows[2 * s.T - 1 - t] = b
     for i in range(s.directions):
-        d = &s.direction[i]
-        ih, hh = weights[2 * i], weights[2 * i + 1]
-        d.w_ih, d.w_hh, d.bias = ih.w, hh.w, ih.bias
-        d.x = reversed_in_time(rows_of(x), s.T) if i else rows_of(x)
-        d.h = half_of(rows_of(output), i, s.H, s.T)
-        d.h0, d.h_n = &h0[i, 0, 0], &h_n[i, 0, 0]
-    workers = pool_acquire(workers_wanted(&s, threads))
+        s.direction[i].alive = alive_rows + i * s.T
+    return alive_rows
+
+
+cdef int of_sequence(Direction* d, int i, const Sweep* s, const real[:, :, :] x, const real[:, :, :] output,
+                     const real[:, :, :] cells, const real[:, :, ::1] h0, const real[:, :, ::1] c0,
+                     real[:, :, :, ::1] saved, real[:, :, :, ::1] middle) except -1:
+    """Where direction i finds and leaves what forward and back both see."""
+    d.x = own_order(rows_of(x), i, s.T)
+    d.h0 = &h0[i, 0, 0]
+    d.h = half_of(output, i, s.P, s.T)
+    if cells is not None:
+        d.c = half_of(cells, i, s.H, s.T)
+    if c0 is not None:
+        d.c0 = &c0[i, 0, 0]
+    if saved is not None:
+        d.saved = rows_of(saved[i])
+    if middle is not None:
+        d.middle = rows_of(middle[i])
+        if middle.shape[1] == 1:
+            d.middle.t = 0
+    return 0
+
+
+cdef inline void last_cells_only(Direction* d, Py_ssize_t H) noexcept:
+    """In inference c need not be kept: each step's takes the place of the one before, in c_n."""
+    d.c.data, d.c.b, d.c.t = d.c_n, H, 0
+
+
+cdef int sweep_forward(Sweep* s, tuple weights, int threads, real* workspace, Py_ssize_t size) except -1:
+    """Run the pass, in a workspace of that size if it is enough."""
+    cdef Weights w
+    cdef Direction* d
+    cdef real* own = NULL
+    cdef int i, workers
+    s.steps = min(s.T, max(1, FORWARD_ROWS // s.B))
+    for i in range(s.directions):
+        d, w = &s.direction[i], weights[i]
+        d.w_ih, d.w_hh, d.w_second, d.bias, d.y_bias = w.ih, w.hh, w.second, w.bias, w.y_bias
+    s.workspace_size = forward_workspace(s, s.direction[0].w_ih.count)
+    workers = pool_acquire(workers_wanted(s, threads))
     try:
-        share_out(&s, workers)
-        s.workspace = allocate(s.workers * s.workspace_size)
+        share_out(s, workers)
+        s.workspace = workspace
+        if s.workers * s.workspace_size > size:
+            s.workspace = own = allocate(s.workers * s.workspace_size)
         with nogil:
-            pool_run(forward_worker, &s, s.workers)
-        free(s.workspace)
+            pool_run(forward_worker, s, s.workers)
     finally:
+        free(own)
         if workers > 1:
             pool_release()
+    return 0
 
 
-def rnn_backward(tuple weights not None, int activation, const real[:, :, :] x not None,
-                 const real[:, :, ::1] h0 not None, const real[:, :, :] output not None,
-                 const real[:, :, :] d_output, const real[:, :, ::1] d_h_n, real[:, :, :, ::1] d_x not None,
-                 real[:, :, ::1] d_h0 not None, tuple gradients not None, int threads):
-    """Back through rnn_forward: d_x (D, T, B, I) and d_h0 are written, gradients added to.
+def layer_forward(tuple weights not None, int activation, const real[:, :, :] x not None,
+                  const real[:, :, ::1] h0 not None, const real[:, :, ::1] c0, real[:, :, :] output not None,
+                  real[:, :, :] cells, real[:, :, ::1] h_n not None, real[:, :, ::1] c_n,
+                  real[:, :, :, ::1] saved, real[:, :, :, ::1] middle, const Py_ssize_t[::1] lengths,
+                  const unsigned char[:, :, ::1] reset, int threads):
+    """One layer over x (T, B, I), weights one for each of the D directions.
 
-    gradients: (w_ih, w_hh, b_ih or None, b_hh or None) a direction; d_output and d_h_n may be None, for zeros.
+    Written: output (T, B, D * P), h_n (D, B, P), and of an LSTM c_n (D, B, H) and, unless None, cells (T, B, D * H);
+    in training saved (D, T, B, saved_columns); middle (D, T or 1, B, middle_columns) where the cell has one.
+    lengths (B,), falling and none above T, or None: nothing is written behind a row's length. reset (D, T, B), in
+    each direction's order of time: 1 where the state before the step is zero, or None.
     """
     cdef Sweep s
     cdef Direction* d
-    cdef Affine ih, hh
-    cdef real[:, ::1] dw_ih, dw_hh
+    cdef int i
+    cdef Py_ssize_t* alive_rows
+    begin(&s, weights, activation, x.shape[0], x.shape[1])
+    alive_rows = limit(&s, lengths, reset)
+    for i in range(s.directions):
+        d = &s.direction[i]
+        of_sequence(d, i, &s, x, output, cells, h0, c0, saved, middle)
+        d.h_n = &h_n[i, 0, 0]
+        if c_n is not None:
+            d.c_n = &c_n[i, 0, 0]
+            if cells is None:
+                last_cells_only(d, s.H)
+    try:
+        sweep_forward(&s, weights, threads, NULL, 0)
+    finally:
+        free(alive_rows)
+
+
+def layer_backward(tuple weights not None, int activation, const real[:, :, :] x not None,
+                   const real[:, :, ::1] h0 not None, const real[:, :, ::1] c0, const real[:, :, :] output not None,
+                   const real[:, :, :] cells, real[:, :, :, ::1] saved, real[:, :, :, ::1] middle,
+                   const real[:, :, :] d_output, const real[:, :, :] d_cells, real[:, :, :, ::1] d_x not None,
+                   real[:, :, ::1] d_h not None, real[:, :, ::1] d_c, tuple gradients not None,
+                   const Py_ssize_t[::1] lengths, const unsigned char[:, :, ::1] reset, int threads):
+    """Back through layer_forward.
+
+    d_x (D, T, B, I) is written up to each row's length. d_h and d_c hold the gradients of h_n and c_n and then get
+    those of h0 and c0. To gradients is added: a tuple (w_ih, w_hh, b_ih, b_hh, w_hr) a direction, None for what the layer has not.
+    d_output and d_cells may be None, for zeros.
+    """
+    cdef Sweep s
+    cdef Direction* d
+    cdef Weights w
+    cdef real[:, ::1] dw_ih, dw_hh, dw_hr
     cdef real[::1] db_ih, db_hh
     cdef real* dz
     cdef Py_ssize_t dz_size, panels
+    cdef Py_ssize_t* alive_rows
     cdef int i, workers
-    begin(&s, activation, x, h0)
+    for w in weights:
+        w.prepare_backward()
+    begin(&s, weights, activation, x.shape[0], x.shape[1])
+    alive_rows = limit(&s, lengths, reset)
     s.steps = min(s.T, max(1, BACKWARD_ROWS // s.B))
-    panels = panels_for(s.I) + panels_for(s.H)
+    s.dz_row = padded_row(s.cell.slots * whole_vectors(s.H) + (whole_vectors(s.P) if s.cell.second else 0))
+    panels = panels_for(s.I) + panels_for(s.P) + panels_for(operand_columns(&s, MIDDLE))
     dz_size = (s.steps + 1) * s.B * s.dz_row
     for i in range(s.directions):
-        d = &s.direction[i]
-        ih, hh = weights[2 * i], weights[2 * i + 1]
-        ih.prepare_backward()
-        hh.prepare_backward()
-        d.w_ih, d.w_hh = ih.w_back, hh.w_back
-        d.x = reversed_in_time(rows_of(x), s.T) if i else rows_of(x)
-        d.h = half_of(rows_of(output), i, s.H, s.T)
-        d.h0, d.d_h0 = &h0[i, 0, 0], &d_h0[i, 0, 0]
-        d.g.data = NULL
+        d, w = &s.direction[i], weights[i]
+        d.w_ih, d.w_hh, d.w_second = w.ih_back, w.hh_back, w.second_back
+        of_sequence(d, i, &s, x, output, cells, h0, c0, saved, middle)
         if d_output is not None:
-            d.g = half_of(rows_of(d_output), i, s.H, s.T)
-        d.g_n = NULL
-        if d_h_n is not None:
-            d.g_n = &d_h_n[i, 0, 0]
-        d.dx = reversed_in_time(rows_of(d_x[i]), s.T) if i else rows_of(d_x[i])
-        dw_ih, dw_hh = gradients[4 * i], gradients[4 * i + 1]
-        db_ih, db_hh = gradients[4 * i + 2], gradients[4 * i + 3]
+            d.g = half_of(d_output, i, s.P, s.T)
+        if d_cells is not None:
+            d.g_c = half_of(d_cells, i, s.H, s.T)
+        d.dx = own_order(rows_of(d_x[i]), i, s.T)
+        d.carry = &d_h[i, 0, 0]
+        if d_c is not None:
+            d.d_c = &d_c[i, 0, 0]
+        dw_ih, dw_hh, db_ih, db_hh, dw_hr = gradients[i]
         d.dw_ih, d.dw_hh = &dw_ih[0, 0], &dw_hh[0, 0]
-        d.db_ih = d.db_hh = NULL
+        if dw_hr is not None:
+            d.dw_second = &dw_hr[0, 0]
         if db_ih is not None:
             d.db_ih, d.db_hh = &db_ih[0], &db_hh[0]
     workers = pool_acquire(workers_wanted(&s, threads))
     try:
         share_out(&s, workers)
-        s.workspace_size = s.steps * s.B * PANEL * (panels // (s.workers // s.directions if s.workers > 1 else 1) + 1)
+        s.workspace_size = backward_workspace(&s, panels, s.workers // s.directions if s.workers > 1 else 1)
         dz = allocate(s.directions * dz_size + s.workers * s.workspace_size)
         for i in range(s.directions):
             s.direction[i].dz = dz + i * dz_size
@@ -209,5 +443,9 @@ def rnn_backward(tuple weights not None, int activation, const real[:, :, :] x n
             pool_run(backward_worker, &s, s.workers)
         free(dz)
     finally:
+        free(alive_rows)
         if workers > 1:
             pool_release()
+
+
+include "infer.pxi"

@@ -56,12 +56,12 @@ cdef void linear_backward_worker(void* linear_pass, int worker) noexcept nogil:
             copy_columns(dy + r * dy_row, job.y.data + (first + r) * N, N)
         x.K = n
         for panel in range(x.count):
-            pack_panel(x.data + panel * n * PANEL, job.x.data + first * K + (start + panel) * PANEL, n, K, 1,
+            pack_panel(x.data + panel * n * PANEL, job.x.data + first * K + (start + panel) * PANEL, n, K,
                        min(PANEL, x.columns - panel * PANEL))
         barrier_wait(&job.barrier)
         weight_gradient(job.dw + start * PANEL, K, dy, dy_row, N, x)
         if job.db != NULL:
-            bias_gradient(job.db, NULL, dy, dy_row, n, of_y * worker // job.workers * PANEL,
+            bias_gradient(job.db, dy, dy_row, n, of_y * worker // job.workers * PANEL,
                           min(N, of_y * (worker + 1) // job.workers * PANEL))
         barrier_wait(&job.barrier)
         first += n

@@ -1,8 +1,7 @@
 # The one matrix product of the package, out = start + a @ w, on packed w.
 #
-# w (K, N) lies in panels of PANEL columns, [panel][k][PANEL], the last one filled up with zeros, so that a
-# tile reads it as one stream. a is read in place, with any two strides: a tile of R rows takes R scalars a
-# step of k and multiplies each by the P panels' vectors, keeping R x P x WIDTH sums in registers. Each element is
+# w lies in panels (pack.pxi), so that a tile reads it as one stream. a is read in place, with any two strides: a tile
+# of R rows takes R scalars a step of k and multiplies each by the P panels' vectors, keeping R x P x WIDTH sums in registers. Each element is
 #
 #   out[m, n] = ((start[m, n] + a[m, 0] w[0, n]) + a[m, 1] w[1, n]) + ...                                  (1)
 #
@@ -11,7 +10,8 @@
 #
 # A tile's shape follows from the registers. Few rows take several panels, since a chain of fused multiply-adds
 # has a latency of four and two start in a cycle: eight sums must be under way. Rows are dealt evenly (8 rows
-# are 4 + 4, not 6 + 2). bench/NOTES.md has what each shape gave.
+# are 4 + 4, not 6 + 2). bench/NOTES.md has what each shape gave. Where a cell needs several panels at once, all
+# gates of its units, `together` keeps them in one tile, which then has fewer rows.
 #
 # finish, if given, takes each tile while it is in the first-level cache and does with it what the cell does;
 # otherwise the tile is stored in out.
@@ -19,13 +19,6 @@
 cdef enum:
     MOST_ROWS = 6
     MOST_PANELS = 4
-
-
-cdef struct Panels:
-    real* data
-    Py_ssize_t K
-    Py_ssize_t columns
-    Py_ssize_t count
 
 
 ctypedef void (*Finish)(const void* cell, real* tile, Py_ssize_t tile_row, Py_ssize_t m, Py_ssize_t rows,
@@ -47,47 +40,10 @@ cdef struct Product:
     Py_ssize_t M
     Py_ssize_t K            # w.K, or 0: out = finish(start)
     Panels w
+    int together            # panels that finish needs in one tile: 1, 2 or 3
     Py_ssize_t columns      # those of out that may be written and of start that may be read
     Finish finish
     const void* cell
-
-
-cdef inline Py_ssize_t panels_for(Py_ssize_t columns) noexcept nogil:
-    return (columns + PANEL - 1) // PANEL
-
-
-cdef inline Panels panels_slice(Panels w, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """Panels first .. last - 1 of w."""
-    cdef Panels part = w
-    part.data = w.data + first * w.K * PANEL
-    part.count = last - first
-    part.columns = min(w.columns, last * PANEL) - first * PANEL
-    return part
-
-
-cdef void pack_panel(real* panel, const real* source, Py_ssize_t K, Py_ssize_t k_stride, Py_ssize_t n_stride,
-                     Py_ssize_t columns) noexcept nogil:
-    """panel[k, n] = source[k * k_stride + n * n_stride], zero from `columns` on."""
-    cdef Py_ssize_t k, n
-    for k in range(K):
-        if n_stride == 1 and columns == PANEL:
-            for n in range(WIDTH):
-                store(panel + n * LANES, load(source + n * LANES))
-        else:
-            for n in range(columns):
-                panel[n] = source[n * n_stride]
-            for n in range(columns, PANEL):
-                panel[n] = 0
-        panel += PANEL
-        source += k_stride
-
-
-cdef void pack(Panels* w, const real* source, Py_ssize_t k_stride, Py_ssize_t n_stride) noexcept nogil:
-    """w[k, n] = source[k * k_stride + n * n_stride]."""
-    cdef Py_ssize_t p
-    for p in range(w.count):
-        pack_panel(w.data + p * w.K * PANEL, source + p * PANEL * n_stride, w.K, k_stride, n_stride,
-                   min(PANEL, w.columns - p * PANEL))
 
 
 cdef inline void copy_columns(real* out, const real* source, Py_ssize_t columns) noexcept nogil:
@@ -98,6 +54,30 @@ cdef inline void copy_columns(real* out, const real* source, Py_ssize_t columns)
     while n < columns:
         out[n] = source[n]
         n += 1
+
+
+cdef inline void store_columns(real* out, vec v, Py_ssize_t columns) noexcept nogil:
+    """Write the next vector of a row of which `columns` are left."""
+    cdef tile_values values
+    cdef Py_ssize_t n
+    if columns >= LANES:
+        store(out, v)
+        return
+    store(values.values, v)
+    for n in range(columns):
+        out[n] = values.values[n]
+
+
+cdef inline vec keep_columns(vec v, Py_ssize_t columns) noexcept nogil:
+    """v, with zeros in the lanes behind a row of which `columns` are left."""
+    cdef tile_values values
+    cdef Py_ssize_t n
+    if columns >= LANES:
+        return v
+    store(values.values, v)
+    for n in range(max(0, columns), LANES):
+        values.values[n] = 0
+    return load(values.values)
 
 
 cdef inline vec load_columns(const real* source, Py_ssize_t columns) noexcept nogil:
@@ -155,6 +135,8 @@ cdef inline void tile_of_rows(const int rows, Py_ssize_t panels, const Product* 
         tile_of(rows, 1, p, out, out_row, start, start_row, a, w)
     elif rows * 2 * WIDTH <= TILE_VECTORS and panels == 2:
         tile_of(rows, 2, p, out, out_row, start, start_row, a, w)
+    elif rows * 3 * WIDTH <= TILE_VECTORS and panels == 3:
+        tile_of(rows, 3, p, out, out_row, start, start_row, a, w)
     elif rows * 4 * WIDTH <= TILE_VECTORS:
         tile_of(rows, 4, p, out, out_row, start, start_row, a, w)
 
@@ -205,7 +187,7 @@ cdef void product_of_tiles(const Product* p, Py_ssize_t first, Py_ssize_t tiles,
     """Rows first .. first + tiles * rows - 1 of each block, panel after panel: a panel stays in the cache."""
     cdef Py_ssize_t panel = 0, panels, column, columns, block, i, m
     while panel < p.w.count:
-        panels = MOST_PANELS
+        panels = 3 if p.together == 3 else MOST_PANELS
         while panels > p.w.count - panel or rows * panels * WIDTH > TILE_VECTORS:
             panels //= 2
         column = panel * PANEL
@@ -224,7 +206,8 @@ cdef void product_of_tiles(const Product* p, Py_ssize_t first, Py_ssize_t tiles,
 
 cdef void product(const Product* p) noexcept nogil:
     """(1) for every block and row."""
-    cdef Py_ssize_t tiles = (p.M + MOST_ROWS - 1) // MOST_ROWS
+    cdef Py_ssize_t most = min(MOST_ROWS, TILE_VECTORS // (p.together * WIDTH))
+    cdef Py_ssize_t tiles = (p.M + most - 1) // most
     cdef Py_ssize_t rows, taller
     if tiles == 0:
         return

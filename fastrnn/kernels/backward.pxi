@@ -1,0 +1,298 @@
+# Back through time, chunks from the last: the chain of dz_t step by step, then while the chunk is in the cache the
+# gradients of input, weights and biases as products over its rows, those of one step behind those of the other.
+
+cdef struct Chunk:
+    Py_ssize_t first
+    Py_ssize_t n
+    Py_ssize_t row[BACKWARD_ROWS + 1]  # of dz, where a step's rows begin
+
+
+cdef Py_ssize_t backward_workspace(const Sweep* s, Py_ssize_t panels, int sharing) noexcept nogil:
+    """Packed operands of a chunk's weight gradients; gathered states and a step's dz."""
+    return s.steps * s.B * PANEL * (panels // sharing + 3) + s.B * (s.P + s.H + s.dz_row)
+
+
+cdef Chunk chunk_of(const Sweep* s, const Direction* d, Py_ssize_t first) noexcept nogil:
+    cdef Chunk chunk
+    cdef Py_ssize_t i
+    chunk.first = first
+    chunk.n = min(s.steps, s.T - first)
+    chunk.row[0] = 0
+    for i in range(chunk.n):
+        chunk.row[i + 1] = chunk.row[i] + (s.B if d.alive == NULL else d.alive[first + i])
+    return chunk
+
+
+cdef inline real* dz_at(const Sweep* s, const Direction* d, const Chunk* chunk, Py_ssize_t t) noexcept nogil:
+    """dz of a step of the chunk, or of the one after it."""
+    cdef Py_ssize_t i = t - chunk.first
+    return d.dz + (s.steps * s.B if i == chunk.n else chunk.row[i]) * s.dz_row
+
+
+cdef void zero_rows(const unsigned char* reset, real* rows, Py_ssize_t row, Py_ssize_t M,
+                    Py_ssize_t columns) noexcept nogil:
+    cdef Py_ssize_t b
+    for b in range(M):
+        if reset[b]:
+            place_row(rows + b * row, NULL, columns)
+
+
+cdef const real* gradient_behind(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk,
+                                 Py_ssize_t t, Py_ssize_t M, real* scratch) noexcept nogil:
+    """dz of step t + 1 as step t sees it: nothing of it where the state was reset between them."""
+    cdef const real* dz = dz_at(s, d, chunk, t + 1) + share.b * s.dz_row
+    cdef const unsigned char* reset = resets(s, d, share, t + 1, M)
+    cdef Py_ssize_t b
+    if reset == NULL:
+        return dz
+    for b in range(M):
+        copy_columns(scratch + b * s.dz_row, dz + b * s.dz_row, s.dz_row)
+    zero_rows(reset, scratch, s.dz_row, M, s.dz_row)
+    return scratch
+
+
+cdef void back_one_step(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk, Py_ssize_t t,
+                        const Step* aimed, Py_ssize_t start, Py_ssize_t end, const real* behind) noexcept nogil:
+    """The cell's step back for rows start .. end - 1; behind: dz of the step after, NULL where there is none."""
+    cdef Step step = aimed[0]
+    cdef Py_ssize_t b = share.b + start
+    step.h_prev += start * step.h_prev_row
+    step.c_prev += start * step.c_prev_row
+    states_and_saved(d, share, t, &step)
+    step.h += start * step.h_row
+    step.c += start * step.c_row
+    step.saved += start * step.saved_row
+    step.middle += start * step.middle_row
+    step.g = step.g_c = NULL
+    if d.g.data != NULL:
+        step.g, step.g_row = rows_at(d.g, t, b).data, d.g.b
+    if d.g_c.data != NULL:
+        step.g_c, step.g_c_row = rows_at(d.g_c, t, b).data, d.g_c.b
+    step.dz = dz_at(s, d, chunk, t) + b * s.dz_row
+    step.carry = d.carry + b * s.P
+    step.d_c = d.d_c + b * s.H
+    step.recurrent.M = end - start
+    step.recurrent.a = behind
+    step.recurrent.K = step.recurrent.w.K if behind != NULL else 0
+    step.recurrent.start = NULL
+    if behind == NULL or s.cell.carries:
+        step.recurrent.start = step.carry + step.unit
+    step.recurrent.cell = step.second.cell = &step
+    s.cell.back(&step)
+
+
+cdef void initial_gradient(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk, Py_ssize_t t,
+                           const Step* aimed, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+    """Rows start .. end - 1 begin with step t: what reaches their first state takes the place of carry."""
+    cdef Product p = aimed.recurrent
+    cdef Py_ssize_t b = share.b + start
+    p.M = end - start
+    p.a = dz_at(s, d, chunk, t) + b * s.dz_row
+    p.out = d.carry + b * s.P + aimed.unit
+    p.out_row = s.P
+    p.start = p.out if s.cell.carries else NULL
+    p.finish = NULL
+    product(&p)
+
+
+cdef void backward_chain(const Sweep* s, Direction* d, const Share* share, const Chunk* chunk,
+                         real* scratch) noexcept nogil:
+    """dz of the chunk, from its last step to its first."""
+    cdef Step step
+    cdef Py_ssize_t t, M, after, before, unit = share.panel * PANEL
+    cdef Py_ssize_t units = s.P if s.cell.second else min(s.H - unit, share.panels * PANEL)
+    cdef const unsigned char* reset
+    cdef const real* behind
+    begin_step(s, d, share, &step)
+    step.dz_row = s.dz_row
+    step.slot = whole_vectors(s.H)
+    step.recurrent.w = own_panels(d.w_hh, share, 1)
+    step.recurrent.K = step.recurrent.w.K
+    step.recurrent.together = 1
+    step.recurrent.columns = units
+    step.recurrent.a_row = s.dz_row
+    step.recurrent.start_row = s.P
+    if s.cell.second:
+        step.second.w = d.w_second
+        step.second.K = d.w_second.K
+        step.second.columns = s.H
+    for t in range(chunk.first + chunk.n - 1, chunk.first - 1, -1):
+        M = alive(s, d, share, t)
+        after, before = min(M, alive(s, d, share, t + 1)), min(M, alive(s, d, share, t - 1))
+        if M:
+            state_before(s, d, share, t, M, &step, scratch)
+        if after:
+            behind = gradient_behind(s, d, share, chunk, t, after, scratch + share.M * (s.P + s.H))
+            back_one_step(s, d, share, chunk, t, &step, 0, after, behind)
+        if after < M:
+            back_one_step(s, d, share, chunk, t, &step, after, M, NULL)
+        if s.by_units:
+            barrier_wait(&d.barrier)
+        if before < M:
+            initial_gradient(s, d, share, chunk, t, &step, before, M)
+        reset = resets(s, d, share, t, M)
+        if reset != NULL:
+            zero_rows(reset, d.carry + share.b * s.P + unit, s.P, M, units)
+            if s.cell.memory:
+                zero_rows(reset, d.d_c + share.b * s.H + unit, s.H, M, min(s.H - unit, share.panels * PANEL))
+
+
+# The gradients of a weight are the sum over rows of dz^T times an operand:
+
+cdef enum Operand:
+    INPUT                    # x_t
+    STATE                    # h_{t-1}
+    MIDDLE                   # what the second product read
+
+
+cdef Py_ssize_t operand_columns(const Sweep* s, Operand operand) noexcept nogil:
+    if operand == INPUT:
+        return s.I
+    if operand == STATE:
+        return s.P
+    return s.H if s.cell.second else 0
+
+
+cdef void pack_operand(const Sweep* s, const Direction* d, Operand operand, const Chunk* chunk, real* panel,
+                       Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
+    """One panel of an operand over the rows of a chunk."""
+    cdef Rows source = d.x if operand == INPUT else d.middle
+    cdef Py_ssize_t t, b, M, before, first = chunk.first, n = chunk.n
+    cdef const unsigned char* reset
+    cdef const real* h
+    cdef Share all_rows
+    source.data += column
+    if d.alive == NULL and (operand != STATE or d.reset == NULL):
+        if operand == STATE:
+            source = d.h
+            source.data += column
+            if first == 0:
+                pack_panel(panel, d.h0 + column, s.B, s.P, columns)
+                panel += s.B * PANEL
+                first, n = 1, n - 1
+            first -= 1
+        pack_rows(panel, rows_at(source, first, 0), n, s.B, columns)
+        return
+    all_rows.b, all_rows.M = 0, s.B
+    for t in range(first, first + n):
+        M = alive(s, d, &all_rows, t)
+        if operand != STATE:
+            pack_panel(panel, rows_at(source, t, 0).data, M, source.b, columns)
+            panel += M * PANEL
+            continue
+        before = alive(s, d, &all_rows, t - 1)
+        reset = resets(s, d, &all_rows, t, M)
+        for b in range(M):
+            h = d.h0 + b * s.P if b >= before else rows_at(d.h, t - 1, b).data
+            if reset != NULL and reset[b]:
+                place_row(panel, NULL, PANEL)
+            else:
+                pack_panel(panel, h + column, 1, 0, columns)
+            panel += PANEL
+
+
+cdef void gate_gradients(const Sweep* s, const Direction* d, Operand operand, Panels packed,
+                         Py_ssize_t column) noexcept nogil:
+    """Columns `column` and on of all weights that saw the operand."""
+    cdef Py_ssize_t slot = whole_vectors(s.H)
+    cdef int gate
+    if operand == MIDDLE and s.cell.second_slot < 0:
+        weight_gradient(d.dw_second + column, s.H, d.dz + s.cell.slots * slot, s.dz_row, s.P, packed)
+        return
+    for gate in range(s.cell.gates):
+        if operand == INPUT:
+            weight_gradient(d.dw_ih + gate * s.H * s.I + column, s.I, d.dz + (s.cell.input_slot + gate) * slot,
+                            s.dz_row, s.H, packed)
+        elif (operand == STATE) == (gate < s.cell.recurrent_gates):
+            weight_gradient(d.dw_hh + gate * s.H * s.P + column, s.P, d.dz + s.cell.recurrent_slot[gate] * slot,
+                            s.dz_row, s.H, packed)
+
+
+cdef void weight_columns(const Sweep* s, const Direction* d, Operand operand, Py_ssize_t start, Py_ssize_t end,
+                         const Chunk* chunk, real* workspace) noexcept nogil:
+    """Panels start .. end - 1 of the gradients that an operand has a part in."""
+    cdef Panels packed
+    cdef Py_ssize_t columns = operand_columns(s, operand), panel
+    start, end = max(0, start), min(end, panels_for(columns))
+    if start >= end:
+        return
+    packed.data = workspace
+    packed.K = chunk.row[chunk.n]
+    packed.count = end - start
+    packed.columns = min(columns, end * PANEL) - start * PANEL
+    for panel in range(start, end):
+        pack_operand(s, d, operand, chunk, workspace + (panel - start) * packed.K * PANEL, panel * PANEL,
+                     min(PANEL, columns - panel * PANEL))
+    gate_gradients(s, d, operand, packed, start * PANEL)
+
+
+cdef void input_gradient(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk) noexcept nogil:
+    """dx = dz W_ih, for some rows of every step."""
+    cdef Rows dz
+    cdef Py_ssize_t i
+    dz.data = d.dz + s.cell.input_slot * whole_vectors(s.H)
+    dz.b = s.dz_row
+    dz.t = s.B * s.dz_row
+    if d.alive == NULL:
+        affine(rows_at(d.dx, chunk.first, 0), NULL, dz, d.w_ih, s.I, chunk.n, s.B, share.worker, share.workers)
+        return
+    for i in range(chunk.n):
+        affine(rows_at(d.dx, chunk.first + i, 0), NULL, rows_at(dz, 0, chunk.row[i]), d.w_ih, s.I, 1,
+               chunk.row[i + 1] - chunk.row[i], share.worker, share.workers)
+
+
+cdef void bias_gradients(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t rows) noexcept nogil:
+    cdef Py_ssize_t panels = panels_for(s.H), slot = whole_vectors(s.H)
+    cdef Py_ssize_t first = panels * share.worker // share.workers * PANEL
+    cdef Py_ssize_t last = min(s.H, panels * (share.worker + 1) // share.workers * PANEL)
+    cdef int gate
+    if d.db_ih == NULL:
+        return
+    for gate in range(s.cell.gates):
+        bias_gradient(d.db_ih + gate * s.H, d.dz + (s.cell.input_slot + gate) * slot, s.dz_row, rows, first, last)
+        bias_gradient(d.db_hh + gate * s.H, d.dz + s.cell.recurrent_slot[gate] * slot, s.dz_row, rows, first, last)
+
+
+cdef void chunk_gradients(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk,
+                          real* workspace) noexcept nogil:
+    """The worker's part of dx, dW and db of the chunk."""
+    cdef Py_ssize_t of_x = panels_for(s.I), of_h = panels_for(s.P)
+    cdef Py_ssize_t panels = of_x + of_h + panels_for(operand_columns(s, MIDDLE))
+    cdef Py_ssize_t start = panels * share.worker // share.workers
+    cdef Py_ssize_t end = panels * (share.worker + 1) // share.workers
+    if chunk.row[chunk.n] == 0:
+        return
+    input_gradient(s, d, share, chunk)
+    weight_columns(s, d, INPUT, start, end, chunk, workspace)
+    weight_columns(s, d, STATE, start - of_x, end - of_x, chunk, workspace)
+    weight_columns(s, d, MIDDLE, start - of_x - of_h, end - of_x - of_h, chunk, workspace)
+    bias_gradients(s, d, share, chunk.row[chunk.n])
+
+
+cdef void carry_over(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk) noexcept nogil:
+    """The chunk's first dz, which the chunk before it starts from, goes behind the place of its last."""
+    cdef Py_ssize_t rows = chunk.row[1], b
+    for b in range(rows * share.worker // share.workers, rows * (share.worker + 1) // share.workers):
+        copy_columns(d.dz + (s.steps * s.B + b) * s.dz_row, d.dz + b * s.dz_row, s.dz_row)
+
+
+cdef void backward_direction(const Sweep* s, Direction* d, const Share* share, real* workspace) noexcept nogil:
+    cdef Py_ssize_t first = (s.T - 1) // s.steps * s.steps
+    cdef Chunk chunk
+    while first >= 0:
+        chunk = chunk_of(s, d, first)
+        backward_chain(s, d, share, &chunk, workspace)
+        barrier_wait(&d.barrier)
+        chunk_gradients(s, d, share, &chunk, workspace)
+        carry_over(s, d, share, &chunk)
+        barrier_wait(&d.barrier)
+        first -= s.steps
+
+
+cdef void backward_worker(void* sweep, int worker) noexcept nogil:
+    cdef Sweep* s = <Sweep*>sweep
+    cdef int i
+    cdef Share share
+    for i in range(first_direction(s, worker), last_direction(s, worker)):
+        share = share_of(s, &s.direction[i], worker)
+        backward_direction(s, &s.direction[i], &share, s.workspace + worker * s.workspace_size)

@@ -1,0 +1,258 @@
+# The short way in, for inference on arguments that are as the kernels want them: arrays of the right type, shape and
+# order, all rows of one length, nothing to reset. It costs about a microsecond, and with `out` it allocates nothing
+# as long as the workspace fits the stack. Anything else is answered with None: the long way, in Python, converts it or
+# says what is wrong with it.
+
+cdef enum:
+    MOST_ARRAYS = 6          # x, h, c, output, h_n, c_n
+    STACK = 24 * 1024        # bytes of workspace
+
+
+cdef struct Held:
+    # the arrays that a call reads and writes, held until it is done
+    Py_buffer view[MOST_ARRAYS]
+    int count
+
+
+cdef struct Shape:
+    # of a call: a stack of layers, or a cell as one layer that takes one step
+    Py_ssize_t T
+    Py_ssize_t B
+    Py_ssize_t H
+    Py_ssize_t P
+    Py_ssize_t states        # directions * layers
+    int directions
+    int layers
+    bint cell
+    bint batched
+    bint batch_first
+    bint memory
+    Py_ssize_t middle        # numbers of a row that a second product reads
+
+
+cdef struct States:
+    real* h                  # (states, B, P); NULL for zeros
+    real* c                  # (states, B, H)
+
+
+cdef struct Memory:
+    # workspace, of which parts are taken one after the other
+    real* next
+    Py_ssize_t left
+
+
+cdef real* part(Memory* memory, Py_ssize_t count) noexcept:
+    cdef real* start = memory.next
+    memory.next += whole_vectors(count)
+    memory.left -= whole_vectors(count)
+    return start
+
+
+cdef Py_buffer* hold(Held* held, object array, int flags) except? NULL:
+    """Hold a contiguous array of reals with something in it; NULL if it is none."""
+    cdef Py_buffer* view = &held.view[held.count]
+    if type(array) is not ndarray:
+        return NULL
+    try:
+        PyObject_GetBuffer(array, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags)
+    except (ValueError, BufferError):
+        return NULL
+    held.count += 1
+    if view.format[0] != (c"d" if REAL_IS_DOUBLE else c"f") or view.format[1] != 0 or view.len == 0 \
+            or <size_t>view.buf % sizeof(real) != 0:
+        return NULL
+    return view
+
+
+cdef real* hold_shaped(Held* held, object array, int flags, int ndim, Py_ssize_t first, Py_ssize_t last,
+                       Py_ssize_t count) except? NULL:
+    """Hold an array of so many dimensions, of which first and last have these lengths, and so many numbers in all."""
+    cdef Py_buffer* view = hold(held, array, flags)
+    if view == NULL or view.ndim != ndim or view.shape[ndim - 1] != last or (ndim > 1 and view.shape[0] != first) \
+            or view.len != count * <Py_ssize_t>sizeof(real):
+        return NULL
+    return <real*>view.buf
+
+
+cdef bint hold_states(Held* held, object states, int flags, const Shape* s, States* out) except -1:
+    """Hold h, or h and c; False if they are not right."""
+    cdef int ndim = s.batched + (1 if s.cell else 2)
+    cdef Py_ssize_t first = s.B if s.cell else s.states
+    cdef object h = states
+    out.c = NULL
+    if s.memory:
+        if type(states) is not tuple or len(<tuple>states) != 2:
+            return False
+        h = (<tuple>states)[0]
+        out.c = hold_shaped(held, (<tuple>states)[1], flags, ndim, first, s.H, s.states * s.B * s.H)
+        if out.c == NULL:
+            return False
+    out.h = hold_shaped(held, h, flags, ndim, first, s.P, s.states * s.B * s.P)
+    return out.h != NULL
+
+
+cdef bint shape_of_call(const Py_buffer* x, list layers, bint cell, bint batch_first, Shape* s) except -1:
+    """The sizes that an input x asks for; False if it is not right."""
+    cdef Weights w = (<tuple>layers[0])[0]
+    cdef int ndim = x.ndim
+    s.batched = ndim == (2 if cell else 3)
+    if not s.batched and ndim != (1 if cell else 2) or x.shape[ndim - 1] != w.I:
+        return False
+    s.cell = cell
+    s.batch_first = batch_first and s.batched and not cell
+    s.T = 1 if cell else x.shape[1 if s.batch_first else 0]
+    s.B = x.shape[0 if cell or s.batch_first else 1] if s.batched else 1
+    s.H, s.P, s.memory = w.H, w.P, w.cell.memory
+    s.middle = w.H if w.cell.second else 0
+    s.layers = <int>len(layers)
+    s.directions = <int>len(<tuple>layers[0])
+    s.states = s.layers * s.directions
+    return True
+
+
+cdef object new_output(const Shape* s, object dtype):
+    cdef Py_ssize_t columns = s.directions * s.P
+    if not s.batched:
+        return empty((s.T, columns), dtype)
+    if s.batch_first:
+        return empty((s.B, s.T, columns), dtype)
+    return empty((s.T, s.B, columns), dtype)
+
+
+cdef object new_state(const Shape* s, Py_ssize_t size, object dtype):
+    cdef tuple shape
+    if s.batched:
+        shape = (s.B, size)
+    else:
+        shape = (size,)
+    return empty(shape if s.cell else (s.states, *shape), dtype)
+
+
+cdef object new_results(const Shape* s, object dtype):
+    """Arrays for the results of a call, as the caller gets them."""
+    states = new_state(s, s.P, dtype)
+    if s.memory:
+        states = (states, new_state(s, s.H, dtype))
+    return states if s.cell else (new_output(s, dtype), states)
+
+
+cdef inline Rows sequence(real* data, Py_ssize_t features, const Shape* s, bint batch_first):
+    """A contiguous array of all steps of all rows."""
+    cdef Rows rows
+    rows.data = data
+    rows.t, rows.b = (features, s.T * features) if batch_first else (s.B * features, features)
+    return rows
+
+
+cdef int infer_layer(list layers, int layer, int activation, const Shape* s, Rows x, Rows output, States before,
+                     States after, Memory memory, int threads) except -1:
+    cdef Sweep sweep
+    cdef Direction* d
+    cdef tuple weights = layers[layer]
+    cdef Py_ssize_t k
+    cdef int i
+    begin(&sweep, weights, activation, s.T, s.B)
+    for i in range(s.directions):
+        d = &sweep.direction[i]
+        k = (layer * s.directions + i) * s.B
+        d.x = own_order(x, i, s.T)
+        d.h = output
+        d.h.data += i * s.P
+        d.h = own_order(d.h, i, s.T)
+        d.h0, d.h_n = before.h + k * s.P, after.h + k * s.P
+        if s.memory:
+            d.c0, d.c_n = before.c + k * s.H, after.c + k * s.H
+            last_cells_only(d, s.H)
+        if s.middle:
+            d.middle.data, d.middle.t, d.middle.b = part(&memory, s.B * s.middle), 0, s.middle
+    sweep_forward(&sweep, weights, threads, memory.next, memory.left)
+    return 0
+
+
+cdef int infer_stack(list layers, int activation, const Shape* s, Rows x, Rows output, States before, States after,
+                     Memory memory, bint in_place, int threads) except -1:
+    """All layers; in_place: before may be where after is written."""
+    cdef Py_ssize_t of_h = s.states * s.B * s.P, of_c = s.states * s.B * s.H if s.memory else 0
+    cdef Py_ssize_t columns = s.directions * s.P
+    cdef Rows between[2]
+    cdef States begun = before
+    cdef int layer
+    if in_place or before.h == NULL:
+        begun.h, begun.c = part(&memory, of_h), part(&memory, of_c)
+        if before.h == NULL:
+            memset(begun.h, 0, of_h * sizeof(real))
+            memset(begun.c, 0, of_c * sizeof(real))
+        else:
+            memcpy(begun.h, before.h, of_h * sizeof(real))
+            memcpy(begun.c, before.c, of_c * sizeof(real))
+    for layer in range(min(2, s.layers - 1)):
+        between[layer] = sequence(part(&memory, s.T * s.B * columns), columns, s, False)
+    for layer in range(s.layers):
+        infer_layer(layers, layer, activation, s, x if layer == 0 else between[(layer - 1) % 2],
+                    output if layer == s.layers - 1 else between[layer % 2], begun, after, memory, threads)
+    return 0
+
+
+cdef bint overlap(const Py_buffer* a, const Py_buffer* b) noexcept:
+    return <char*>a.buf < <char*>b.buf + b.len and <char*>b.buf < <char*>a.buf + a.len
+
+
+cdef object infer_held(Held* held, list layers, int activation, object x, object hx, object out, bint cell,
+                       bint batch_first, int threads):
+    cdef Shape s
+    cdef States before, after
+    cdef Py_buffer* input = hold(held, x, 0)
+    cdef Py_ssize_t needed, columns
+    cdef real* output = NULL
+    cdef real* own = NULL
+    cdef char stack[STACK + 64]
+    cdef Memory memory
+    if input == NULL or not shape_of_call(input, layers, cell, batch_first, &s):
+        return None
+    before.h = before.c = NULL
+    if hx is not None and not hold_states(held, hx, 0, &s, &before):
+        return None
+    result = new_results(&s, x.dtype) if out is None else out
+    if not cell and (type(result) is not tuple or len(<tuple>result) != 2):
+        return None
+    if not hold_states(held, result if cell else (<tuple>result)[1], PyBUF_WRITABLE, &s, &after):
+        return None
+    columns = s.directions * s.P
+    if cell:
+        output = after.h
+    else:
+        output = hold_shaped(held, (<tuple>result)[0], PyBUF_WRITABLE, s.batched + 2, s.B if s.batch_first else s.T,
+                             columns, s.T * s.B * columns)
+        if output == NULL:
+            return None
+    if out is not None and overlap(input, &held.view[held.count - 1]):
+        return None
+    needed = s.states * s.B * (s.P + s.H) + s.directions * s.B * s.middle + min(2, s.layers - 1) * s.T * s.B * columns \
+        + 8 * LANES
+    memory.next = <real*>(<size_t>(stack + 63) // 64 * 64)
+    memory.left = STACK // <Py_ssize_t>sizeof(real)
+    if needed > memory.left:
+        memory.next = own = allocate(needed)
+        memory.left = needed
+    try:
+        infer_stack(layers, activation, &s, sequence(<real*>input.buf, input.shape[input.ndim - 1], &s, s.batch_first),
+                    sequence(output, columns, &s, s.batch_first), before, after, memory, out is not None, threads)
+    finally:
+        free(own)
+    return result
+
+
+def infer(list layers not None, int activation, object x, object hx, object out, bint cell, bint batch_first,
+          int threads):
+    """output, h_n (of an LSTM (h_n, c_n)) of a stack of layers, or of a cell the state alone; None by the long way.
+
+    layers holds a tuple of weights for each; hx or None, and out or None, are as the caller of a layer gives them.
+    """
+    cdef Held held
+    cdef int i
+    held.count = 0
+    try:
+        return infer_held(&held, layers, activation, x, hx, out, cell, batch_first, threads)
+    finally:
+        for i in range(held.count):
+            PyBuffer_Release(&held.view[i])
