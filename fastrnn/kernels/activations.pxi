@@ -16,26 +16,17 @@ cdef enum Activation:
 
 
 cdef inline vec expm1_tail(vec r) noexcept nogil:
-    """q of (1)."""
-    cdef vec q
+    """q of (1): pairs of terms, then powers of r^2, since one term after the other would wait for each product."""
+    cdef vec s = r * r, q
     if REAL_IS_DOUBLE:
-        q = splat(2.0915442297780115216e-9)
-        q = q * r + splat(2.5106274733573294687e-8)
-        q = q * r + splat(2.7557271810219799569e-7)
-        q = q * r + splat(2.7557252833516909748e-6)
-        q = q * r + splat(2.4801587327007186731e-5)
-        q = q * r + splat(1.9841269876864354929e-4)
-        q = q * r + splat(1.3888888888883326674e-3)
-        q = q * r + splat(8.3333333333255446996e-3)
-        q = q * r + splat(4.1666666666666670074e-2)
-        q = q * r + splat(0.16666666666666671438)
-        return q * r + splat(0.5)
-    q = splat(1.9891981313977690212e-4)
-    q = q * r + splat(1.3934541928270264477e-3)
-    q = q * r + splat(8.3333100242252924299e-3)
-    q = q * r + splat(4.1666456809677876034e-2)
-    q = q * r + splat(0.16666666682534356071)
-    return q * r + splat(0.50000000142862234172)
+        q = splat(2.0915442297780115216e-9) * s + (splat(2.5106274733573294687e-8) * r + splat(2.7557271810219799569e-7))
+        q = q * s + (splat(2.7557252833516909748e-6) * r + splat(2.4801587327006731751e-5))
+        q = q * s + (splat(1.9841269876864354929e-4) * r + splat(1.3888888888883326674e-3))
+        q = q * s + (splat(8.3333333333255446996e-3) * r + splat(4.1666666666666670074e-2))
+        return q * s + (splat(0.16666666666666671438) * r + splat(0.5))
+    q = splat(1.9891981313977690212e-4) * r + splat(1.3934541928270264477e-3)
+    q = q * s + (splat(8.3333100242252924299e-3) * r + splat(4.1666456809677876034e-2))
+    return q * s + (splat(0.16666666682534356071) * r + splat(0.50000000142862234172))
 
 
 cdef inline vec reduced(vec x, vec* rounded) noexcept nogil:
