@@ -288,7 +288,7 @@ class GRUCell(Cell):
     _gates = 3
     _defaults = Cell._defaults | {"reset_after": True}
 
-    def __init__(self, input_size, hidden_size, bias=True, reset_after=True, device=None, dtype=None, *, rng=None):
+    def __init__(self, input_size, hidden_size, bias=True, device=None, dtype=None, *, reset_after=True, rng=None):
         self.reset_after = boolean("reset_after", reset_after)
         self._cell = "GRU" if reset_after else "GRU, reset before"
         super().__init__(input_size, hidden_size, bias, device, dtype, rng)

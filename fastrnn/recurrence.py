@@ -1,4 +1,7 @@
-"""One layer's pass through the kernels, for `recurrent` and `cells`: packing, workspaces, empty sequences."""
+"""One layer's pass through the kernels, for `recurrent` and `cells`: packing, workspaces, empty sequences.
+
+Below, (T, B, features) is where rows differ in length (sum of lengths, 1, features), as `layout.Layout` packs them.
+"""
 
 from typing import NamedTuple
 
@@ -35,7 +38,7 @@ def forward(engine, weights, activation, x, states, output, finals, lengths=None
     states, finals : tuple of ndarray
         h (D, B, P), and of an LSTM c (D, B, H): before the first step, to be read; and after the last, to be written.
     output : ndarray, (T, B, D * P)
-        Written, up to each row's length.
+        Written.
     lengths, reset : ndarray or None
         As the kernels take them.
     cells : ndarray, (T, B, D * H), optional
@@ -48,12 +51,12 @@ def forward(engine, weights, activation, x, states, output, finals, lengths=None
     Record
     """
     saved = middle = None
-    T, B, D = *x.shape[:2], len(weights)
+    D, one_step = len(weights), (1, states[0].shape[1])
     if training and weights[0].saved_columns:
-        saved = np.empty((D, T, B, weights[0].saved_columns), x.dtype)
+        saved = np.empty((D, *x.shape[:2], weights[0].saved_columns), x.dtype)
     if weights[0].middle_columns:
-        middle = np.empty((D, T if training else 1, B, weights[0].middle_columns), x.dtype)
-    if T and B:
+        middle = np.empty((D, *(x.shape[:2] if training else one_step), weights[0].middle_columns), x.dtype)
+    if x.shape[0] and x.shape[1]:
         (h0, c0), (h_n, c_n) = _pair(states), _pair(finals)
         engine.layer_forward(weights, activation, x, h0, c0, output, cells, h_n, c_n, saved, middle, lengths, reset,
                              get_num_threads())
@@ -74,8 +77,7 @@ def backward(engine, weights, activation, record, states, d_output, d_cells, d_s
     if not (len(x) and x.shape[1]):
         return np.zeros(x.shape, x.dtype)
     (h0, c0), (d_h, d_c) = _pair(states), _pair(d_states)
-    # The directions run side by side, each into its own.
-    d_x = (np.empty if lengths is None else np.zeros)((len(weights), *x.shape), x.dtype)
+    d_x = np.empty((len(weights), *x.shape), x.dtype)  # the directions run side by side, each into its own
     engine.layer_backward(weights, activation, x, h0, c0, output, cells, saved, middle, d_output, d_cells, d_x, d_h,
                           d_c, tuple(gradients), lengths, reset, get_num_threads())
     if len(d_x) == 2:

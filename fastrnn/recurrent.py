@@ -6,7 +6,7 @@ import numpy as np
 
 from fastrnn import recurrence
 from fastrnn.arguments import boolean, out_array, positive_integer, probability, real_array, with_shape
-from fastrnn.layout import TIME_MAJOR, Layout
+from fastrnn.layout import Layout
 from fastrnn.module import Module, Tape
 from fastrnn.parameters import Gradients, describe
 from fastrnn.sequences import PackedSequence
@@ -71,6 +71,9 @@ class Recurrent(Module):
 
     def _output_size(self):
         return len(self._suffixes) * (self.proj_size or self.hidden_size)
+
+    def _cells_size(self):
+        return len(self._suffixes) * self.hidden_size
 
     def _of_layer(self, arrays, layer):
         """The arrays of each direction of a layer, in the order of `PARAMETERS`; None for what is not there."""
@@ -184,15 +187,14 @@ class Recurrent(Module):
             if result is not None:
                 return result
         x, states, layout = self._arguments(input, hx, lengths, reset)
-        T, B = x.shape[:2]
         finals = tuple(map(np.empty_like, states))
-        self._check_out(out, layout, T, B, states)
+        self._check_out(out, layout, states)
         cells = None
         for layer in range(self.num_layers):
-            place = layout if layer == self.num_layers - 1 else TIME_MAJOR
-            output = place.empty(T, B, self._output_size(), self.dtype)
-            if place is layout and return_cells:
-                cells = layout.empty(T, B, len(self._suffixes) * self.hidden_size, self.dtype)
+            last = layer == self.num_layers - 1
+            output = layout.empty(self._output_size(), self.dtype, last)
+            if last and return_cells:
+                cells = layout.empty(self._cells_size(), self.dtype)
             recurrence.forward(self._engine, self._packed_weights()[layer], self._activation, x,
                                self._part(states, layer), output, self._part(finals, layer), layout.lengths,
                                layout.reset, cells=cells)
@@ -206,7 +208,7 @@ class Recurrent(Module):
             target[...] = final
         return *out, cells
 
-    def _check_out(self, out, layout, T, B, states):
+    def _check_out(self, out, layout, states):
         """`out` has arrays that the results fit in, or is None."""
         if out is None:
             return
@@ -215,14 +217,13 @@ class Recurrent(Module):
                             f"got {type(out).__name__}")
         if layout.packed:
             raise ValueError("out: expected None with a PackedSequence, got arrays")
-        out_array("out[0]", out[0], self.dtype, layout.shown_shape(T, B, self._output_size()))
+        out_array("out[0]", out[0], self.dtype, layout.shown_shape(self._output_size()))
         for target, state in zip(self._as_tuple(out[1], "out[1]"), states, strict=True):
             out_array("out[1]", target, self.dtype, layout.shown_state(state).shape)
 
     def _train(self, input, hx, lengths, reset, return_cells=False):
         """output, state, cells (or None) and tape of a forward."""
         x, states, layout = self._arguments(input, hx, lengths, reset)
-        T, B = x.shape[:2]
         finals = tuple(map(np.empty_like, states))
         steps = []  # (record, mask on the input or None) of each layer
         mask = cells = None
@@ -230,11 +231,10 @@ class Recurrent(Module):
             if layer and self.dropout:
                 mask = self._dropout_mask(x.shape)
                 x = x * mask
-            place = layout if layer == self.num_layers - 1 else TIME_MAJOR
-            make = place.empty if place is layout or layout.lengths is None else layout.zeros
-            output = make(T, B, self._output_size(), self.dtype)
+            last = layer == self.num_layers - 1
+            output = layout.empty(self._output_size(), self.dtype, last)
             if self._memory:
-                cells = make(T, B, len(self._suffixes) * self.hidden_size, self.dtype)
+                cells = layout.empty(self._cells_size(), self.dtype, last)
             record = recurrence.forward(
                 self._engine, self._packed_weights()[layer], self._activation, x, self._part(states, layer), output,
                 self._part(finals, layer), layout.lengths, layout.reset, cells=cells, training=True)
@@ -249,12 +249,11 @@ class Recurrent(Module):
 
     def _back(self, tape, d_output, d_hx, d_cells, into):
         steps, states, layout, packed = Tape._use(tape, self)
-        T, B = steps[0][0].x.shape[:2]
-        g = self._gradient_of("d_output", d_output, layout, T, B, self._output_size())
-        g_cells = self._gradient_of("d_cells", d_cells, layout, T, B, len(self._suffixes) * self.hidden_size)
+        g = self._gradient_of("d_output", d_output, layout, self._output_size())
+        g_cells = self._gradient_of("d_cells", d_cells, layout, self._cells_size())
         d_states = self._state_gradients(d_hx, states, layout)
         if into is not None:
-            self._check_shapes(into, layout.shown_shape(T, B, self.input_size), states, layout)
+            self._check_shapes(into, layout.shown_shape(self.input_size), states, layout)
         params = self._gradients(into)
         for layer in reversed(range(self.num_layers)):
             record, mask = steps[layer]
@@ -274,13 +273,13 @@ class Recurrent(Module):
         into._add_states(gradients)
         return into
 
-    def _gradient_of(self, name, value, layout, T, B, features):
-        """The gradient of an output as the kernels read it, (L, N, features), or None."""
+    def _gradient_of(self, name, value, layout, features):
+        """The gradient of an output as the kernels read it, or None."""
         if value is None:
             return None
         if isinstance(value, PackedSequence):
             value = value.data
-        return layout.sequence(with_shape(name, value, self.dtype, layout.shown_shape(T, B, features)))
+        return layout.sequence(with_shape(name, value, self.dtype, layout.shown_shape(features)))
 
     def _state_gradients(self, d_hx, states, layout):
         """New arrays with the gradients of the final states."""
@@ -295,7 +294,7 @@ class Recurrent(Module):
         return tuple(found)
 
     def _arguments(self, input, hx, lengths, reset):
-        """The input as (L, N, input_size), the initial states as (D * num_layers, N, size), and their layout."""
+        """Input and initial states as the kernels read them, and their layout."""
         packed = isinstance(input, PackedSequence)
         x = real_array("input", input.data if packed else input, self.dtype)
         if packed and x.ndim != 2:
@@ -304,18 +303,15 @@ class Recurrent(Module):
             raise ValueError(f"input: expected 2 dimensions (unbatched) or 3, got {x.ndim}")
         if x.shape[-1] != self.input_size:
             raise ValueError(f"input: expected last dimension {self.input_size} (input_size), got {x.shape[-1]}")
-        layout = Layout.of_packed(input) if packed else Layout(x.ndim == 3, self.batch_first)
+        layout = Layout.of_packed(input) if packed else Layout.of_array(x, self.batch_first)
         if lengths is not None:
-            T, B = layout.time_major(x).shape[:2]
-            layout.set_lengths(lengths, T, B)
-        x = layout.sequence(x)
-        T, B = x.shape[:2]
+            layout.set_lengths(lengths)
         if reset is not None:
-            layout.set_reset(reset, T, B, len(self._suffixes))
-        return x, self._initial_states(hx, B, layout), layout
+            layout.set_reset(reset, len(self._suffixes))
+        return layout.sequence(x), self._initial_states(hx, layout), layout
 
-    def _initial_states(self, hx, B, layout):
-        layers = len(self._suffixes) * self.num_layers
+    def _initial_states(self, hx, layout):
+        layers, B = len(self._suffixes) * self.num_layers, layout.B
         shapes = [(layers, B, self.proj_size or self.hidden_size)] + [(layers, B, self.hidden_size)] * self._memory
         if hx is None:
             return tuple(np.zeros(shape, self.dtype) for shape in shapes)

@@ -54,10 +54,6 @@ class PackedSequence(NamedTuple):
         out[self._present()] = data
         return out
 
-    def with_rows(self, padded):
-        """This sequence with other data, from an array (L, N, ...) in the order in which it is stored."""
-        return self._replace(data=padded[self._present()])
-
     def _present(self):
         return np.arange(self.rows()) < np.asarray(self.batch_sizes)[:, None]
 
@@ -114,6 +110,27 @@ def checked_lengths(lengths, T, shape):
     if wrong.any():
         raise ValueError(f"lengths: expected from 0 to {T} (the steps of input), got {lengths[wrong][0]}")
     return lengths
+
+
+def checked_packed(packed):
+    """A PackedSequence whose parts fit together, its indices as arrays of intp."""
+    sizes = np.asarray(packed.batch_sizes)
+    if sizes.ndim != 1 or (sizes.dtype.kind not in "iu" and sizes.size):
+        raise TypeError(f"batch_sizes: expected integers of 1 dimension, got {sizes.dtype} of {sizes.ndim}")
+    sizes = sizes.astype(np.intp)
+    if (np.diff(sizes) > 0).any() or (sizes < 1).any():
+        raise ValueError(f"batch_sizes: expected a falling sequence of at least 1, got {sizes.tolist()}")
+    if sizes.sum() != len(packed.data):
+        raise ValueError(f"batch_sizes: expected a sum of {len(packed.data)} (the rows of data), got {sizes.sum()}")
+    packed = packed._replace(batch_sizes=sizes)
+    if packed.sorted_indices is None:
+        return packed
+    order = np.asarray(packed.sorted_indices)
+    if order.dtype.kind not in "iu" or not np.array_equal(np.sort(order), np.arange(order.size)) \
+            or len(order) < sizes.max(initial=0):
+        raise ValueError(f"sorted_indices: expected a permutation of at least {sizes.max(initial=0)} rows, "
+                         f"got {order.tolist()}")
+    return packed._replace(sorted_indices=order.astype(np.intp))
 
 
 def pad_packed_sequence(sequence, batch_first=False, padding_value=0.0, total_length=None):

@@ -1,6 +1,7 @@
 """Bad input is an error that names the argument and both numbers, and changes nothing; good input is taken."""
 
 import copy
+import inspect
 import pickle
 
 import numpy as np
@@ -132,3 +133,119 @@ def test_other_errors():
         fastrnn.Linear(3, 2)(X)
     with pytest.raises(ValueError, match=r"input: expected last dimension 3 \(input_size\), got 4"):
         fastrnn.RNNCell(3, 2)(X[0])
+
+
+KINDS = ["RNN", "LSTM", "GRU"]
+H, C = np.ones((2, 2, 3), np.float32), np.ones((2, 2, 3), np.float32)
+
+
+@pytest.fixture(params=KINDS)
+def layer(request):
+    return getattr(fastrnn, request.param)(4, 3, 2, rng=0)
+
+
+@pytest.mark.parametrize(("error", "message", "options"), [
+    (ValueError, r"lengths: expected shape \(2,\), got \(3,\)", {"lengths": [5, 5, 5]}),
+    (ValueError, r"lengths: expected from 0 to 5 \(the steps of input\), got 6", {"lengths": [6, 0]}),
+    (ValueError, r"lengths: expected from 0 to 5 \(the steps of input\), got -1", {"lengths": [5, -1]}),
+    (TypeError, "lengths: expected integers, got float64", {"lengths": [5.0, 1.0]}),
+    (TypeError, "lengths: expected integers, got bool", {"lengths": [True, False]}),
+    (ValueError, r"reset: expected shape \(5, 2\), got \(2, 5\)", {"reset": np.zeros((2, 5), bool)}),
+    (TypeError, "reset: expected booleans, got int64", {"reset": np.zeros((5, 2), np.int64)}),
+])
+def test_bad_lengths_and_resets(layer, error, message, options):
+    for call in (layer, layer.forward):
+        with pytest.raises(error, match=message):
+            call(X, **options)
+    packed = fastrnn.pack_padded_sequence(X, [5, 3])
+    with pytest.raises(ValueError, match="lengths: expected None beside a PackedSequence"):
+        layer(packed, lengths=[5, 3])
+    with pytest.raises(ValueError, match=r"reset: expected shape \(8,\), got \(5, 2\)"):
+        layer(packed, reset=np.zeros((5, 2), bool))
+
+
+def test_bad_out_is_not_written(layer):
+    output, states = layer(X)
+    first = states[0] if isinstance(states, tuple) else states
+    with_first = lambda h: (h, *states[1:]) if isinstance(states, tuple) else h  # noqa: E731
+    read_only, mixed = output.copy(), np.asfortranarray(output)
+    read_only.flags.writeable = False
+    for error, message, out in [
+        (TypeError, r"out: expected a tuple \(output, ", output),
+        (TypeError, r"out\[0\]: expected dtype float32, got float64", (output.astype(float), states)),
+        (TypeError, r"out\[0\]: expected an ndarray, got list", (output.tolist(), states)),
+        (ValueError, r"out\[0\]: expected shape \(5, 2, 3\), got \(4, 2, 3\)", (output[1:], states)),
+        (ValueError, r"out\[0\]: expected a writable, contiguous array, got .* read-only", (read_only, states)),
+        (ValueError, r"out\[0\]: expected a writable, contiguous array, got .* not contiguous", (mixed, states)),
+        (ValueError, r"out\[1\]: expected shape \(2, 2, 3\), got \(1, 2, 3\)", (output, with_first(first[:1]))),
+    ]:
+        before = output.copy()
+        for options in ({}, {"lengths": [5, 2]}):
+            with pytest.raises(error, match=message):
+                layer(2 * X, out=out, **options)
+        assert np.array_equal(output, before)
+    with pytest.raises(ValueError, match="out: expected None with a PackedSequence, got arrays"):
+        layer(fastrnn.pack_padded_sequence(X, [5, 3]), out=(output, states))
+
+
+@pytest.mark.parametrize(("error", "message", "arguments"), [
+    (ValueError, r"proj_size: expected from 0 to 2 \(below hidden_size\), got 3", {"proj_size": 3}),
+    (ValueError, r"proj_size: expected from 0 to 2 \(below hidden_size\), got -1", {"proj_size": -1}),
+    (TypeError, "proj_size: expected an int, got float", {"proj_size": 1.0}),
+])
+def test_bad_projection(error, message, arguments):
+    with pytest.raises(error, match=message):
+        fastrnn.LSTM(4, 3, **arguments)
+
+
+def test_bad_states_and_gradients_of_an_lstm():
+    lstm, cell = fastrnn.LSTM(4, 3, 2, rng=0), fastrnn.LSTMCell(4, 3, rng=0)
+    for call in (lstm, lstm.forward):
+        with pytest.raises(TypeError, match=r"hx: expected a pair \(h, c\), got ndarray"):
+            call(X, H)
+        with pytest.raises(TypeError, match=r"hx: expected a pair \(h, c\), got tuple of 3"):
+            call(X, (H, C, C))
+        with pytest.raises(ValueError, match=r"hx: expected shape \(2, 2, 3\), got \(1, 2, 3\)"):
+            call(X, (H, C[:1]))
+        with pytest.raises(TypeError, match="return_cells: expected True or False, got 1"):
+            call(X, return_cells=1)
+    with pytest.raises(TypeError, match=r"hx: expected a pair \(h, c\), got ndarray"):
+        cell(X[0], H[0])
+    with pytest.raises(ValueError, match=r"hx: expected shape \(2, 3\), got \(3,\)"):
+        cell(X[0], (H[0], C[0, 0]))
+    output, _, tape = lstm.forward(X)
+    for message, d in [(r"d_hx: expected shape \(2, 2, 3\), got \(2, 3\)", {"d_hx": (H[0], None)}),
+                       (r"d_cells: expected shape \(5, 2, 3\), got \(5, 2, 4\)", {"d_cells": X})]:
+        with pytest.raises(ValueError, match=message):
+            lstm.backward(tape, output, **d)
+    with pytest.raises(TypeError, match=r"d_hx: expected a pair \(h, c\), got ndarray"):
+        lstm.backward(tape, output, H)
+    assert lstm.backward(tape, output, (None, C)).input.shape == X.shape  # the tape was still open
+
+
+def test_bad_out_of_a_cell():
+    for cell, state in ((fastrnn.GRUCell(4, 3, rng=0), H[0]), (fastrnn.LSTMCell(4, 3, rng=0), (H[0], C[0]))):
+        joined = lambda h, state=state: (h, state[1]) if isinstance(state, tuple) else h  # noqa: E731
+        with pytest.raises(ValueError, match=r"out: expected shape \(2, 3\), got \(3,\)"):
+            cell(X[0], state, out=joined(np.empty(3, np.float32)))
+        with pytest.raises(TypeError, match="out: expected dtype float32, got float64"):
+            cell(X[0], state, out=joined(np.empty((2, 3))))
+
+
+POSITIONS = {  # of torch.nn's arguments
+    "RNN": "num_layers nonlinearity bias batch_first dropout bidirectional device dtype",
+    "LSTM": "num_layers bias batch_first dropout bidirectional proj_size device dtype",
+    "GRU": "num_layers bias batch_first dropout bidirectional device dtype",
+    "RNNCell": "bias nonlinearity device dtype", "LSTMCell": "bias device dtype", "GRUCell": "bias device dtype",
+}
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_arguments_and_repr_are_those_of_torch(name):
+    parameters = inspect.signature(getattr(fastrnn, name)).parameters.values()
+    by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert by_position == ["input_size", "hidden_size", *POSITIONS[name].split()]
+    given = (4, 3, False) if "Cell" in name else (4, 3, 2, *["tanh"] * (name == "RNN"), False, True, 0.25, True)
+    mine, its = getattr(fastrnn, name)(*given), getattr(torch.nn, name)(*given)
+    assert repr(mine) == repr(its)
+    assert mine.params.shapes == {key: tuple(p.shape) for key, p in its.named_parameters()}

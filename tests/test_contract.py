@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -215,6 +216,20 @@ def test_cells_step_into_given_arrays(kind):
             state = cell(x[t], state)
             assert cell(x[t], given, out=given) is given
         assert all_same(given, state)
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"])
+def test_a_step_into_given_arrays_allocates_none(name):
+    module, x = getattr(fastrnn, name)(9, 512, rng=0), np.ones((1, 9), np.float32)
+    x = x if "Cell" in name else x[None]
+    given = module(x)
+    for out in (None, given):  # without arrays to write to, the measurement sees those that are made
+        tracemalloc.start()
+        for _ in range(3):
+            module(x, given if "Cell" in name else given[1], out=out)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (peak >= 512 * 4) == (out is None), peak
 
 
 def test_strides_and_kinds_of_input():

@@ -16,10 +16,28 @@ cdef double FLOPS_WORTH_A_WORKER = 2e6   # some 20 us of one core: what waking a
 
 
 cdef struct Rows:
-    # element (t, b, n) of a (T, B, N) array is data[t * t_stride + b * b_stride + n]
+    # Row (t, b) of a (T, B, N) array is at data[t * t_stride + b * b_stride]; of packed sequences, which have no two
+    # strides, at data[(row[t] + b) * b_stride].
     real* data
     Py_ssize_t t
     Py_ssize_t b
+    const Py_ssize_t* row    # NULL for two strides
+
+
+cdef inline Rows strided(const real* data, Py_ssize_t t, Py_ssize_t b) noexcept nogil:
+    """Rows with two strides."""
+    cdef Rows rows
+    rows.data = <real*>data
+    rows.t = t
+    rows.b = b
+    rows.row = NULL
+    return rows
+
+
+cdef inline Rows rows_at(Rows x, Py_ssize_t t, Py_ssize_t b) noexcept nogil:
+    cdef Rows at = x
+    at.data = x.data + (t * x.t if x.row == NULL else x.row[t] * x.b) + b * x.b
+    return at
 
 
 cdef inline Py_ssize_t padded_row(Py_ssize_t columns) noexcept nogil:

@@ -1,32 +1,14 @@
 # Back through time, chunks from the last: the chain of dz_t step by step, then while the chunk is in the cache the
 # gradients of input, weights and biases as products over its rows, those of one step behind those of the other.
 
-cdef struct Chunk:
-    Py_ssize_t first
-    Py_ssize_t n
-    Py_ssize_t row[BACKWARD_ROWS + 1]  # of dz, where a step's rows begin
-
-
 cdef Py_ssize_t backward_workspace(const Sweep* s, Py_ssize_t panels, int sharing) noexcept nogil:
     """Packed operands of a chunk's weight gradients; gathered states and a step's dz."""
-    return s.steps * s.B * PANEL * (panels // sharing + 3) + s.B * (s.P + s.H + s.dz_row)
-
-
-cdef Chunk chunk_of(const Sweep* s, const Direction* d, Py_ssize_t first) noexcept nogil:
-    cdef Chunk chunk
-    cdef Py_ssize_t i
-    chunk.first = first
-    chunk.n = min(s.steps, s.T - first)
-    chunk.row[0] = 0
-    for i in range(chunk.n):
-        chunk.row[i + 1] = chunk.row[i] + (s.B if d.alive == NULL else d.alive[first + i])
-    return chunk
+    return s.chunk_rows * PANEL * (panels // sharing + 3) + s.B * (s.P + s.H + s.dz_row)
 
 
 cdef inline real* dz_at(const Sweep* s, const Direction* d, const Chunk* chunk, Py_ssize_t t) noexcept nogil:
     """dz of a step of the chunk, or of the one after it."""
-    cdef Py_ssize_t i = t - chunk.first
-    return d.dz + (s.steps * s.B if i == chunk.n else chunk.row[i]) * s.dz_row
+    return d.dz + (s.chunk_rows if t == chunk.first + chunk.n else row_in(s, d, chunk, t)) * s.dz_row
 
 
 cdef void zero_rows(const unsigned char* reset, real* rows, Py_ssize_t row, Py_ssize_t M,
@@ -157,38 +139,42 @@ cdef void pack_operand(const Sweep* s, const Direction* d, Operand operand, cons
                        Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
     """One panel of an operand over the rows of a chunk."""
     cdef Rows source = d.x if operand == INPUT else d.middle
-    cdef Py_ssize_t t, b, M, before, first = chunk.first, n = chunk.n
-    cdef const unsigned char* reset
-    cdef const real* h
-    cdef Share all_rows
-    source.data += column
-    if d.alive == NULL and (operand != STATE or d.reset == NULL):
-        if operand == STATE:
-            source = d.h
-            source.data += column
-            if first == 0:
-                pack_panel(panel, d.h0 + column, s.B, s.P, columns)
-                panel += s.B * PANEL
-                first, n = 1, n - 1
-            first -= 1
-        pack_rows(panel, rows_at(source, first, 0), n, s.B, columns)
+    cdef Py_ssize_t first = chunk.first, n = chunk.n
+    if operand == STATE and (d.row != NULL or d.reset != NULL):
+        pack_states(s, d, chunk, panel, column, columns)
         return
+    if operand == STATE:
+        source = d.h
+        if first == 0:
+            pack_panel(panel, d.h0 + column, s.B, s.P, columns)
+            panel += s.B * PANEL
+            first, n = 1, n - 1
+        first -= 1
+    source.data += column
+    if d.row == NULL:
+        pack_rows(panel, rows_at(source, first, 0), n, s.B, columns)
+    else:
+        pack_panel(panel, packed_at(source, chunk).data, chunk.rows, source.b, columns)
+
+
+cdef void pack_states(const Sweep* s, const Direction* d, const Chunk* chunk, real* panel, Py_ssize_t column,
+                      Py_ssize_t columns) noexcept nogil:
+    """One panel of the states before each step, where rows begin at different steps or are reset."""
+    cdef Py_ssize_t t, M, going_on
+    cdef const unsigned char* reset
+    cdef Share all_rows
+    cdef real* out
     all_rows.b, all_rows.M = 0, s.B
-    for t in range(first, first + n):
+    for t in range(chunk.first, chunk.first + chunk.n):
+        out = panel + row_in(s, d, chunk, t) * PANEL
         M = alive(s, d, &all_rows, t)
-        if operand != STATE:
-            pack_panel(panel, rows_at(source, t, 0).data, M, source.b, columns)
-            panel += M * PANEL
-            continue
-        before = alive(s, d, &all_rows, t - 1)
+        going_on = min(M, alive(s, d, &all_rows, t - 1))
+        if going_on:
+            pack_panel(out, rows_at(d.h, t - 1, 0).data + column, going_on, d.h.b, columns)
+        pack_panel(out + going_on * PANEL, d.h0 + going_on * s.P + column, M - going_on, s.P, columns)
         reset = resets(s, d, &all_rows, t, M)
-        for b in range(M):
-            h = d.h0 + b * s.P if b >= before else rows_at(d.h, t - 1, b).data
-            if reset != NULL and reset[b]:
-                place_row(panel, NULL, PANEL)
-            else:
-                pack_panel(panel, h + column, 1, 0, columns)
-            panel += PANEL
+        if reset != NULL:
+            zero_rows(reset, out, PANEL, M, PANEL)
 
 
 cdef void gate_gradients(const Sweep* s, const Direction* d, Operand operand, Panels packed,
@@ -217,7 +203,7 @@ cdef void weight_columns(const Sweep* s, const Direction* d, Operand operand, Py
     if start >= end:
         return
     packed.data = workspace
-    packed.K = chunk.row[chunk.n]
+    packed.K = chunk.rows
     packed.count = end - start
     packed.columns = min(columns, end * PANEL) - start * PANEL
     for panel in range(start, end):
@@ -227,18 +213,12 @@ cdef void weight_columns(const Sweep* s, const Direction* d, Operand operand, Py
 
 
 cdef void input_gradient(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk) noexcept nogil:
-    """dx = dz W_ih, for some rows of every step."""
-    cdef Rows dz
-    cdef Py_ssize_t i
-    dz.data = d.dz + s.cell.input_slot * whole_vectors(s.H)
-    dz.b = s.dz_row
-    dz.t = s.B * s.dz_row
-    if d.alive == NULL:
+    """dx = dz W_ih, for some rows of the chunk."""
+    cdef Rows dz = strided(d.dz + s.cell.input_slot * whole_vectors(s.H), s.B * s.dz_row, s.dz_row)
+    if d.row == NULL:
         affine(rows_at(d.dx, chunk.first, 0), NULL, dz, d.w_ih, s.I, chunk.n, s.B, share.worker, share.workers)
-        return
-    for i in range(chunk.n):
-        affine(rows_at(d.dx, chunk.first + i, 0), NULL, rows_at(dz, 0, chunk.row[i]), d.w_ih, s.I, 1,
-               chunk.row[i + 1] - chunk.row[i], share.worker, share.workers)
+    else:
+        affine(packed_at(d.dx, chunk), NULL, dz, d.w_ih, s.I, 1, chunk.rows, share.worker, share.workers)
 
 
 cdef void bias_gradients(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t rows) noexcept nogil:
@@ -260,33 +240,32 @@ cdef void chunk_gradients(const Sweep* s, const Direction* d, const Share* share
     cdef Py_ssize_t panels = of_x + of_h + panels_for(operand_columns(s, MIDDLE))
     cdef Py_ssize_t start = panels * share.worker // share.workers
     cdef Py_ssize_t end = panels * (share.worker + 1) // share.workers
-    if chunk.row[chunk.n] == 0:
-        return
     input_gradient(s, d, share, chunk)
     weight_columns(s, d, INPUT, start, end, chunk, workspace)
     weight_columns(s, d, STATE, start - of_x, end - of_x, chunk, workspace)
     weight_columns(s, d, MIDDLE, start - of_x - of_h, end - of_x - of_h, chunk, workspace)
-    bias_gradients(s, d, share, chunk.row[chunk.n])
+    bias_gradients(s, d, share, chunk.rows)
 
 
 cdef void carry_over(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk) noexcept nogil:
     """The chunk's first dz, which the chunk before it starts from, goes behind the place of its last."""
-    cdef Py_ssize_t rows = chunk.row[1], b
+    cdef Py_ssize_t rows = rows_of_step(s, d, chunk.first), b
+    cdef const real* dz = dz_at(s, d, chunk, chunk.first)
     for b in range(rows * share.worker // share.workers, rows * (share.worker + 1) // share.workers):
-        copy_columns(d.dz + (s.steps * s.B + b) * s.dz_row, d.dz + b * s.dz_row, s.dz_row)
+        copy_columns(d.dz + (s.chunk_rows + b) * s.dz_row, dz + b * s.dz_row, s.dz_row)
 
 
 cdef void backward_direction(const Sweep* s, Direction* d, const Share* share, real* workspace) noexcept nogil:
-    cdef Py_ssize_t first = (s.T - 1) // s.steps * s.steps
+    cdef Py_ssize_t end = s.T
     cdef Chunk chunk
-    while first >= 0:
-        chunk = chunk_of(s, d, first)
+    while end > 0:
+        chunk = chunk_before(s, d, end)
         backward_chain(s, d, share, &chunk, workspace)
         barrier_wait(&d.barrier)
         chunk_gradients(s, d, share, &chunk, workspace)
         carry_over(s, d, share, &chunk)
         barrier_wait(&d.barrier)
-        first -= s.steps
+        end = chunk.first
 
 
 cdef void backward_worker(void* sweep, int worker) noexcept nogil:

@@ -218,29 +218,30 @@ cdef class Weights:
         return self.H if self.cell.second else 0
 
 
-cdef inline Rows rows_of(const real[:, :, :] array):
-    cdef Rows rows
-    rows.data = <real*>&array[0, 0, 0]
-    rows.t = array.strides[0] // <Py_ssize_t>sizeof(real)
-    rows.b = array.strides[1] // <Py_ssize_t>sizeof(real)
+cdef inline Rows rows_of(const real[:, :, :] array, const Py_ssize_t* row):
+    """An array (T, B, N), or of packed sequences (R, 1, N)."""
+    cdef Rows rows = strided(&array[0, 0, 0], array.strides[0] // <Py_ssize_t>sizeof(real),
+                             array.strides[1] // <Py_ssize_t>sizeof(real))
+    if row != NULL:
+        rows.row, rows.b = row, rows.t
     return rows
 
 
 cdef inline Rows own_order(Rows rows, int direction, Py_ssize_t T) noexcept:
-    return reversed_in_time(rows, T) if direction else rows
+    return reversed_in_time(rows, T) if direction and rows.row == NULL else rows
 
 
-cdef inline Rows half_of(const real[:, :, :] array, int direction, Py_ssize_t columns, Py_ssize_t T):
+cdef inline Rows half_of(const real[:, :, :] array, int direction, Py_ssize_t columns, const Sweep* s):
     """The columns of one direction in an output, in own order."""
-    cdef Rows rows = rows_of(array)
+    cdef Rows rows = rows_of(array, s.direction[direction].row)
     rows.data += direction * columns
-    return own_order(rows, direction, T)
+    return own_order(rows, direction, s.T)
 
 
 def linear_forward(Affine affine_map not None, const real[:, ::1] x not None, real[:, ::1] y not None, int threads):
     """y = x W^T + b for rows x (M, K), y (M, N)."""
     cdef LinearPass job
-    job.x, job.y = flat_rows(&x[0, 0], x.shape[1]), flat_rows(&y[0, 0], y.shape[1])
+    job.x, job.y = strided(&x[0, 0], 0, x.shape[1]), strided(&y[0, 0], 0, y.shape[1])
     job.rows = x.shape[0]
     job.w, job.bias = affine_map.w, affine_map.bias
     with nogil:
@@ -253,7 +254,7 @@ def linear_backward(Affine affine_map not None, const real[:, ::1] x not None, c
     cdef LinearPass job
     cdef Py_ssize_t rows = min(x.shape[0], BACKWARD_ROWS), K = x.shape[1], N = dy.shape[1]
     affine_map.prepare_backward()
-    job.x, job.y, job.dx = flat_rows(&x[0, 0], K), flat_rows(&dy[0, 0], N), flat_rows(&dx[0, 0], K)
+    job.x, job.y, job.dx = strided(&x[0, 0], 0, K), strided(&dy[0, 0], 0, N), strided(&dx[0, 0], 0, K)
     job.rows = x.shape[0]
     job.w = affine_map.w_back
     job.dw = &dw[0, 0]
@@ -267,7 +268,7 @@ def linear_backward(Affine affine_map not None, const real[:, ::1] x not None, c
 
 
 cdef int begin(Sweep* s, tuple weights, int activation, Py_ssize_t T, Py_ssize_t B) except -1:
-    """The sizes of a pass in which all rows have all steps."""
+    """The sizes of a pass."""
     cdef Weights first = weights[0]
     memset(s, 0, sizeof(Sweep))
     s.cell = first.cell
@@ -279,51 +280,56 @@ cdef int begin(Sweep* s, tuple weights, int activation, Py_ssize_t T, Py_ssize_t
 
 
 cdef Py_ssize_t* limit(Sweep* s, const Py_ssize_t[::1] lengths, const unsigned char[:, :, ::1] reset) except? NULL:
-    """Lengths and resets, either of which may be None; returns memory to be freed after the pass, or NULL."""
+    """Lengths and resets, either of which may be None; returns memory to be freed after the pass, or NULL.
+
+    For a direction the memory holds the rows alive at each step and, of packed sequences, the rows before the step.
+    """
     cdef Py_ssize_t b = s.B, t
-    cdef Py_ssize_t* alive_rows
+    cdef Py_ssize_t* counts
     cdef int i
     if reset is not None:
         for i in range(s.directions):
             s.direction[i].reset = &reset[i, 0, 0]
     if lengths is None:
         return NULL
-    alive_rows = <Py_ssize_t*>allocate(2 * s.T * <Py_ssize_t>sizeof(Py_ssize_t) // <Py_ssize_t>sizeof(real))
+    counts = <Py_ssize_t*>allocate(4 * s.T * <Py_ssize_t>sizeof(Py_ssize_t) // <Py_ssize_t>sizeof(real))
     s.lengths = &lengths[0]
     s.row_steps = 0
     for t in range(s.T):
         while b > 0 and lengths[b - 1] <= t:
             b -= 1
+        counts[t] = counts[2 * s.T - 1 - t] = b
+        counts[2 * s.T + t] = counts[4 * s.T - 1 - t] = s.row_steps
         s.row_steps += b
-        alive_rows[t] = alive_rows[2 * s.T - 1 - t] = b
     for i in range(s.directions):
-        s.direction[i].alive = alive_rows + i * s.T
-    return alive_rows
+        s.direction[i].alive = counts + i * s.T
+        s.direction[i].row = counts + (2 + i) * s.T
+    return counts
 
 
 cdef int of_sequence(Direction* d, int i, const Sweep* s, const real[:, :, :] x, const real[:, :, :] output,
                      const real[:, :, :] cells, const real[:, :, ::1] h0, const real[:, :, ::1] c0,
                      real[:, :, :, ::1] saved, real[:, :, :, ::1] middle) except -1:
     """Where direction i finds and leaves what forward and back both see."""
-    d.x = own_order(rows_of(x), i, s.T)
+    d.x = own_order(rows_of(x, d.row), i, s.T)
     d.h0 = &h0[i, 0, 0]
-    d.h = half_of(output, i, s.P, s.T)
+    d.h = half_of(output, i, s.P, s)
     if cells is not None:
-        d.c = half_of(cells, i, s.H, s.T)
+        d.c = half_of(cells, i, s.H, s)
     if c0 is not None:
         d.c0 = &c0[i, 0, 0]
     if saved is not None:
-        d.saved = rows_of(saved[i])
-    if middle is not None:
-        d.middle = rows_of(middle[i])
-        if middle.shape[1] == 1:
-            d.middle.t = 0
+        d.saved = rows_of(saved[i], d.row)
+        if middle is not None:
+            d.middle = rows_of(middle[i], d.row)
+    elif middle is not None:  # that of one step, for all
+        d.middle = strided(&middle[i, 0, 0, 0], 0, s.H)
     return 0
 
 
 cdef inline void last_cells_only(Direction* d, Py_ssize_t H) noexcept:
     """In inference c need not be kept: each step's takes the place of the one before, in c_n."""
-    d.c.data, d.c.b, d.c.t = d.c_n, H, 0
+    d.c = strided(d.c_n, 0, H)
 
 
 cdef int sweep_forward(Sweep* s, tuple weights, int threads, real* workspace, Py_ssize_t size) except -1:
@@ -332,7 +338,7 @@ cdef int sweep_forward(Sweep* s, tuple weights, int threads, real* workspace, Py
     cdef Direction* d
     cdef real* own = NULL
     cdef int i, workers
-    s.steps = min(s.T, max(1, FORWARD_ROWS // s.B))
+    s.chunk_rows = max(s.B, min(s.row_steps, FORWARD_ROWS))
     for i in range(s.directions):
         d, w = &s.direction[i], weights[i]
         d.w_ih, d.w_hh, d.w_second, d.bias, d.y_bias = w.ih, w.hh, w.second, w.bias, w.y_bias
@@ -361,15 +367,16 @@ def layer_forward(tuple weights not None, int activation, const real[:, :, :] x 
 
     Written: output (T, B, D * P), h_n (D, B, P), and of an LSTM c_n (D, B, H) and, unless None, cells (T, B, D * H);
     in training saved (D, T, B, saved_columns); middle (D, T or 1, B, middle_columns) where the cell has one.
-    lengths (B,), falling and none above T, or None: nothing is written behind a row's length. reset (D, T, B), in
-    each direction's order of time: 1 where the state before the step is zero, or None.
+    lengths (B,), falling, or None: if there are any, T is the first of them, and instead of (T, B, ...) all these
+    arrays are (R, 1, ...), the R rows of all steps. reset (D, T, B), in each direction's order of time: 1 where the
+    state before the step is zero, or None.
     """
     cdef Sweep s
     cdef Direction* d
     cdef int i
-    cdef Py_ssize_t* alive_rows
-    begin(&s, weights, activation, x.shape[0], x.shape[1])
-    alive_rows = limit(&s, lengths, reset)
+    cdef Py_ssize_t* counts
+    begin(&s, weights, activation, x.shape[0] if lengths is None else lengths[0], h0.shape[1])
+    counts = limit(&s, lengths, reset)
     for i in range(s.directions):
         d = &s.direction[i]
         of_sequence(d, i, &s, x, output, cells, h0, c0, saved, middle)
@@ -381,7 +388,7 @@ def layer_forward(tuple weights not None, int activation, const real[:, :, :] x 
     try:
         sweep_forward(&s, weights, threads, NULL, 0)
     finally:
-        free(alive_rows)
+        free(counts)
 
 
 def layer_backward(tuple weights not None, int activation, const real[:, :, :] x not None,
@@ -392,9 +399,9 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
                    const Py_ssize_t[::1] lengths, const unsigned char[:, :, ::1] reset, int threads):
     """Back through layer_forward.
 
-    d_x (D, T, B, I) is written up to each row's length. d_h and d_c hold the gradients of h_n and c_n and then get
-    those of h0 and c0. To gradients is added: a tuple (w_ih, w_hh, b_ih, b_hh, w_hr) a direction, None for what the layer has not.
-    d_output and d_cells may be None, for zeros.
+    d_x (D, T, B, I) is written. d_h and d_c hold the gradients of h_n and c_n and then get those of h0 and c0. To
+    gradients is added: a tuple (w_ih, w_hh, b_ih, b_hh, w_hr) a direction, None for what the layer has not. d_output
+    and d_cells may be None, for zeros.
     """
     cdef Sweep s
     cdef Direction* d
@@ -403,25 +410,25 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
     cdef real[::1] db_ih, db_hh
     cdef real* dz
     cdef Py_ssize_t dz_size, panels
-    cdef Py_ssize_t* alive_rows
+    cdef Py_ssize_t* counts
     cdef int i, workers
     for w in weights:
         w.prepare_backward()
-    begin(&s, weights, activation, x.shape[0], x.shape[1])
-    alive_rows = limit(&s, lengths, reset)
-    s.steps = min(s.T, max(1, BACKWARD_ROWS // s.B))
+    begin(&s, weights, activation, x.shape[0] if lengths is None else lengths[0], h0.shape[1])
+    counts = limit(&s, lengths, reset)
+    s.chunk_rows = max(s.B, min(s.row_steps, BACKWARD_ROWS))
     s.dz_row = padded_row(s.cell.slots * whole_vectors(s.H) + (whole_vectors(s.P) if s.cell.second else 0))
     panels = panels_for(s.I) + panels_for(s.P) + panels_for(operand_columns(&s, MIDDLE))
-    dz_size = (s.steps + 1) * s.B * s.dz_row
+    dz_size = (s.chunk_rows + s.B) * s.dz_row
     for i in range(s.directions):
         d, w = &s.direction[i], weights[i]
         d.w_ih, d.w_hh, d.w_second = w.ih_back, w.hh_back, w.second_back
         of_sequence(d, i, &s, x, output, cells, h0, c0, saved, middle)
         if d_output is not None:
-            d.g = half_of(d_output, i, s.P, s.T)
+            d.g = half_of(d_output, i, s.P, &s)
         if d_cells is not None:
-            d.g_c = half_of(d_cells, i, s.H, s.T)
-        d.dx = own_order(rows_of(d_x[i]), i, s.T)
+            d.g_c = half_of(d_cells, i, s.H, &s)
+        d.dx = own_order(rows_of(d_x[i], d.row), i, s.T)
         d.carry = &d_h[i, 0, 0]
         if d_c is not None:
             d.d_c = &d_c[i, 0, 0]
@@ -443,7 +450,7 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
             pool_run(backward_worker, &s, s.workers)
         free(dz)
     finally:
-        free(alive_rows)
+        free(counts)
         if workers > 1:
             pool_release()
 

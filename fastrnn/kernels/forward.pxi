@@ -8,21 +8,21 @@ cdef enum:
 
 cdef Py_ssize_t forward_workspace(const Sweep* s, Py_ssize_t panels) noexcept nogil:
     """Preactivations of a chunk, and gathered states."""
-    return s.B * (s.steps * panels * PANEL + s.P + s.H)
+    return s.chunk_rows * panels * PANEL + s.B * (s.P + s.H)
 
 
-cdef void input_part(const Sweep* s, const Direction* d, const Share* share, Rows z, Panels w, const real* bias,
-                     Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """Preactivations of steps first .. first + n - 1 as far as the input goes; steps of equal rows as one product."""
-    cdef Py_ssize_t t = first, last, M
-    while t < first + n:
-        M = alive(s, d, share, t)
-        last = t + 1
-        while last < first + n and alive(s, d, share, last) == M:
-            last += 1
-        if M:
-            affine(rows_at(z, t - first, 0), bias, rows_at(d.x, t, share.b), w, z.b, last - t, M, 0, 1)
-        t = last
+cdef void input_part(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk, Rows z, Panels w,
+                     const real* bias) noexcept nogil:
+    """The share's preactivations of a chunk as far as the input goes, z being those of its first row."""
+    cdef Py_ssize_t t
+    if d.row == NULL:
+        affine(rows_at(z, 0, share.b), bias, rows_at(d.x, chunk.first, share.b), w, z.b, chunk.n, share.M, 0, 1)
+    elif share.M == s.B:
+        affine(z, bias, packed_at(d.x, chunk), w, z.b, 1, chunk.rows, 0, 1)
+    else:
+        for t in range(chunk.first, chunk.first + chunk.n):
+            affine(rows_at(z, 0, row_in(s, d, chunk, t) + share.b), bias, rows_at(d.x, t, share.b), w, z.b, 1,
+                   alive(s, d, share, t), 0, 1)
 
 
 cdef void final_state(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t t, Py_ssize_t start,
@@ -45,14 +45,11 @@ cdef void final_state(const Sweep* s, const Direction* d, const Share* share, Py
 cdef void forward_direction(const Sweep* s, Direction* d, const Share* share, real* workspace) noexcept nogil:
     cdef Step step
     cdef Panels w = own_panels(d.w_ih, share, s.cell.gates)
-    cdef Py_ssize_t first = 0, t, n, M, after
-    cdef Rows z
-    cdef real* gathered
+    cdef Py_ssize_t first = 0, t, M, after
+    cdef Rows z = strided(workspace, s.B * w.count * PANEL, w.count * PANEL)
+    cdef real* gathered = workspace + s.chunk_rows * z.b
+    cdef Chunk chunk
     cdef const real* y_bias = d.y_bias
-    z.data = workspace
-    z.b = w.count * PANEL
-    z.t = share.M * z.b
-    gathered = workspace + s.steps * z.t
     begin_step(s, d, share, &step)
     step.x_row = z.b
     if y_bias != NULL:
@@ -68,14 +65,14 @@ cdef void forward_direction(const Sweep* s, Direction* d, const Share* share, re
     if d.alive != NULL:
         final_state(s, d, share, -1, max(alive(s, d, share, 0), alive(s, d, share, s.T - 1)), share.M)
     while first < s.T:
-        n = min(s.steps, s.T - first)
-        input_part(s, d, share, z, w, d.bias + step.unit * s.cell.gates, first, n)
-        for t in range(first, first + n):
+        chunk = chunk_from(s, d, first)
+        input_part(s, d, share, &chunk, z, w, d.bias + step.unit * s.cell.gates)
+        for t in range(first, first + chunk.n):
             M = alive(s, d, share, t)
             if M:
                 state_before(s, d, share, t, M, &step, gathered)
                 states_and_saved(d, share, t, &step)
-                step.x_part = z.data + (t - first) * z.t
+                step.x_part = rows_at(z, 0, row_in(s, d, &chunk, t) + share.b).data
                 step.recurrent.M = M
                 step.recurrent.a, step.recurrent.a_row = step.h_prev, step.h_prev_row
                 if s.cell.apart:
@@ -88,7 +85,7 @@ cdef void forward_direction(const Sweep* s, Direction* d, const Share* share, re
                     final_state(s, d, share, t, after, M)
             if s.by_units:
                 barrier_wait(&d.barrier)
-        first += n
+        first += chunk.n
 
 
 cdef void forward_worker(void* sweep, int worker) noexcept nogil:

@@ -138,10 +138,9 @@ cdef object new_results(const Shape* s, object dtype):
 
 cdef inline Rows sequence(real* data, Py_ssize_t features, const Shape* s, bint batch_first):
     """A contiguous array of all steps of all rows."""
-    cdef Rows rows
-    rows.data = data
-    rows.t, rows.b = (features, s.T * features) if batch_first else (s.B * features, features)
-    return rows
+    if batch_first:
+        return strided(data, features, s.T * features)
+    return strided(data, s.B * features, features)
 
 
 cdef int infer_layer(list layers, int layer, int activation, const Shape* s, Rows x, Rows output, States before,
@@ -164,7 +163,7 @@ cdef int infer_layer(list layers, int layer, int activation, const Shape* s, Row
             d.c0, d.c_n = before.c + k * s.H, after.c + k * s.H
             last_cells_only(d, s.H)
         if s.middle:
-            d.middle.data, d.middle.t, d.middle.b = part(&memory, s.B * s.middle), 0, s.middle
+            d.middle = strided(part(&memory, s.B * s.middle), 0, s.middle)
     sweep_forward(&sweep, weights, threads, memory.next, memory.left)
     return 0
 

@@ -14,14 +14,6 @@ cdef struct LinearPass:
     Barrier barrier
 
 
-cdef inline Rows flat_rows(const real* data, Py_ssize_t columns) noexcept nogil:
-    cdef Rows rows
-    rows.data = <real*>data
-    rows.b = columns
-    rows.t = 0
-    return rows
-
-
 cdef void run_linear(Task task, LinearPass* job, int threads) noexcept nogil:
     cdef double flops = 2.0 * job.rows * job.w.K * job.w.columns
     cdef int workers = pool_acquire(<int>min(<double>threads, 1 + flops / FLOPS_WORTH_A_WORKER))

@@ -1,8 +1,9 @@
 # One layer's pass over time, in one or two directions, on one or several workers: what both ways share.
 #
 # The reverse direction is the same loop over views with a negative time stride; "own order" below is the order of time
-# in which a direction goes. Rows of different lengths come sorted, the longest first, so that those alive at a step
-# are the first so many: forward they leave from the end, in the reverse direction they join there.
+# in which a direction goes. Rows of different lengths come sorted, the longest first, and packed: the rows of a step
+# one below the other, then those of the next. So those alive at a step are the first so many: forward they leave from
+# the end, in the reverse direction they join there; and the rows of a chunk of steps are one stretch of memory.
 #
 # Workers share the batch where it is large enough: no synchronisation going forward, and two barriers a chunk
 # going back, where each takes other columns of the weight gradients, so that no sum is ever split. A small batch
@@ -38,6 +39,7 @@ cdef struct Direction:
     real* db_hh
     real* dz                 # rows of a chunk, and behind them those of the first step of the chunk after it
     const Py_ssize_t* alive  # rows at each step, own order; NULL for all
+    const Py_ssize_t* row    # of packed sequences, own order: how many rows lie before those of the step
     const unsigned char* reset  # (T, B), own order: 1 where the state before the step is zero; NULL for nowhere
     Barrier barrier
 
@@ -52,7 +54,7 @@ cdef struct Sweep:
     Py_ssize_t P             # size of h: H, or that of the projection
     const Py_ssize_t* lengths  # (B,), falling; NULL for T everywhere
     Py_ssize_t row_steps     # sum of the lengths
-    Py_ssize_t steps         # of a chunk
+    Py_ssize_t chunk_rows    # most rows of a chunk of steps
     Py_ssize_t dz_row
     int directions
     int workers              # in all
@@ -72,17 +74,61 @@ cdef struct Share:
     Py_ssize_t panels
 
 
-cdef inline Rows rows_at(Rows x, Py_ssize_t t, Py_ssize_t b) noexcept nogil:
-    cdef Rows at = x
-    at.data = x.data + t * x.t + b * x.b
-    return at
-
-
 cdef inline Rows reversed_in_time(Rows x, Py_ssize_t T) noexcept nogil:
     cdef Rows back = x
     back.data = x.data + (T - 1) * x.t
     back.t = -x.t
     return back
+
+
+cdef struct Chunk:
+    # steps first .. first + n - 1 in own order; a row (t, b) of the chunk is number row_in(chunk, t) + b of `rows`
+    Py_ssize_t first
+    Py_ssize_t n
+    Py_ssize_t rows
+    Py_ssize_t before        # rows that lie before those of the chunk, if packed
+
+
+cdef Py_ssize_t rows_of_step(const Sweep* s, const Direction* d, Py_ssize_t t) noexcept nogil:
+    return s.B if d.alive == NULL else d.alive[t]
+
+
+cdef Chunk finished(const Sweep* s, const Direction* d, Chunk chunk) noexcept nogil:
+    """The chunk, with its place in packed memory, where the reverse direction has its last step first."""
+    if d.row != NULL:
+        chunk.before = min(d.row[chunk.first], d.row[chunk.first + chunk.n - 1])
+    return chunk
+
+
+cdef Chunk chunk_from(const Sweep* s, const Direction* d, Py_ssize_t first) noexcept nogil:
+    """The chunk that begins with a step."""
+    cdef Chunk chunk
+    chunk.first, chunk.n, chunk.rows, chunk.before = first, 1, rows_of_step(s, d, first), 0
+    while first + chunk.n < s.T and chunk.rows + rows_of_step(s, d, first + chunk.n) <= s.chunk_rows:
+        chunk.rows += rows_of_step(s, d, first + chunk.n)
+        chunk.n += 1
+    return finished(s, d, chunk)
+
+
+cdef Chunk chunk_before(const Sweep* s, const Direction* d, Py_ssize_t end) noexcept nogil:
+    """The chunk that ends before a step."""
+    cdef Chunk chunk
+    chunk.first, chunk.n, chunk.rows, chunk.before = end - 1, 1, rows_of_step(s, d, end - 1), 0
+    while chunk.first > 0 and chunk.rows + rows_of_step(s, d, chunk.first - 1) <= s.chunk_rows:
+        chunk.first -= 1
+        chunk.rows += rows_of_step(s, d, chunk.first)
+        chunk.n += 1
+    return finished(s, d, chunk)
+
+
+cdef inline Py_ssize_t row_in(const Sweep* s, const Direction* d, const Chunk* chunk, Py_ssize_t t) noexcept nogil:
+    """Number of a step's first row in its chunk."""
+    return (t - chunk.first) * s.B if d.row == NULL else d.row[t] - chunk.before
+
+
+cdef inline Rows packed_at(Rows x, const Chunk* chunk) noexcept nogil:
+    """The rows of a chunk of packed sequences, one below the other."""
+    return strided(x.data + chunk.before * x.b, 0, x.b)
 
 
 cdef double step_flops(const Sweep* s) noexcept nogil:
