@@ -2,11 +2,12 @@
 #
 # Both rest on one argument reduction, x = n ln 2 + r with |r| <= ln 2 / 2, and one polynomial:
 #
-#   expm1(r) = r + r^2 q(r)                                    (1)  q: Chebyshev fit, error below 0.01 ulp
-#   tanh(x)  = -e / (2 + e),   e = expm1(-2|x|), sign of x     (2)  no cancellation near 0
-#   sigmoid(x) = 1 / (1 + e) or e / (1 + e), e = exp(-|x|)     (3)  for x >= 0 or x < 0: small values stay exact
+#   exp(r) = 1 + r + r^2 q(r)                                  (1)  q: Chebyshev fit, error below 0.01 ulp
+#   tanh(x) = e / (e + 2),  e = exp(2x) - 1                    (2)  = 2^n (r + r^2 q) + (2^n - 1): exact near 0
+#   sigmoid(x) = 2^n / (2^n + exp(-r))                         (3)  small values keep all their digits
 #
-# e in (2) and (3) lies in [-1, 1], so nothing overflows. A clamp keeps its first operand when that is a NaN.
+# No absolute value and no case is needed: e of (2) may lie on either side of 0, and 2^n of (3) may be subnormal. x is
+# clamped to where the functions have reached their limits; a clamp keeps its second operand when that is a NaN.
 
 cdef enum Activation:
     TANH
@@ -15,18 +16,19 @@ cdef enum Activation:
     IDENTITY  # for tests: integer data gives exact results
 
 
-cdef inline vec expm1_tail(vec r) noexcept nogil:
+cdef inline vec exp_tail(vec r, vec square) noexcept nogil:
     """q of (1): pairs of terms, then powers of r^2, since one term after the other would wait for each product."""
-    cdef vec s = r * r, q
+    cdef vec q
     if REAL_IS_DOUBLE:
-        q = splat(2.0915442297780115216e-9) * s + (splat(2.5106274733573294687e-8) * r + splat(2.7557271810219799569e-7))
-        q = q * s + (splat(2.7557252833516909748e-6) * r + splat(2.4801587327006731751e-5))
-        q = q * s + (splat(1.9841269876864354929e-4) * r + splat(1.3888888888883326674e-3))
-        q = q * s + (splat(8.3333333333255446996e-3) * r + splat(4.1666666666666670074e-2))
-        return q * s + (splat(0.16666666666666671438) * r + splat(0.5))
+        q = splat(2.0915442297780115216e-9) * square + (splat(2.5106274733573294687e-8) * r
+                                                        + splat(2.7557271810219799569e-7))
+        q = q * square + (splat(2.7557252833516909748e-6) * r + splat(2.4801587327006731751e-5))
+        q = q * square + (splat(1.9841269876864354929e-4) * r + splat(1.3888888888883326674e-3))
+        q = q * square + (splat(8.3333333333255446996e-3) * r + splat(4.1666666666666670074e-2))
+        return q * square + (splat(0.16666666666666671438) * r + splat(0.5))
     q = splat(1.9891981313977690212e-4) * r + splat(1.3934541928270264477e-3)
-    q = q * s + (splat(8.3333100242252924299e-3) * r + splat(4.1666456809677876034e-2))
-    return q * s + (splat(0.16666666682534356071) * r + splat(0.50000000142862234172))
+    q = q * square + (splat(8.3333100242252924299e-3) * r + splat(4.1666456809677876034e-2))
+    return q * square + (splat(0.16666666682534356071) * r + splat(0.50000000142862234172))
 
 
 cdef inline vec reduced(vec x, vec* rounded) noexcept nogil:
@@ -40,26 +42,27 @@ cdef inline vec reduced(vec x, vec* rounded) noexcept nogil:
 
 
 cdef inline vec tanh(vec x) noexcept nogil:
-    cdef vec rounded, r, power, e
+    cdef vec rounded, r, square, power, e
     cdef vec bound = splat(20.0 if REAL_IS_DOUBLE else 10.0)
-    cdef vec magnitude = absolute(x)
-    r = reduced(splat(-2.0) * where_less(bound, magnitude, bound, magnitude), &rounded)
+    x = greater(-bound, lesser(bound, x))
+    r = reduced(x + x, &rounded)
+    square = r * r
     power = power_of_two(rounded)
-    e = power * (r + r * r * expm1_tail(r)) + (power - splat(1.0))
-    return copy_sign(-e / (splat(2.0) + e), x)
+    e = power * (r + square * exp_tail(r, square)) + (power - splat(1))
+    return e / (e + splat(2))
 
 
 cdef inline vec sigmoid(vec x) noexcept nogil:
-    cdef vec rounded, r, e
-    cdef vec bound = splat(750.0 if REAL_IS_DOUBLE else 105.0)
-    cdef vec magnitude = absolute(x)
-    r = reduced(-where_less(bound, magnitude, bound, magnitude), &rounded)
-    e = scale_by_power_of_two(splat(1.0) + (r + r * r * expm1_tail(r)), rounded)
-    return where_less(x, splat(0.0), e, splat(1.0)) / (splat(1.0) + e)
+    cdef vec rounded, r, square, power
+    x = greater(splat(-750.0 if REAL_IS_DOUBLE else -105.0), lesser(splat(40), x))
+    r = -reduced(x, &rounded)
+    square = r * r
+    power = any_power_of_two(rounded)
+    return power / (power + ((splat(1) + r) + square * exp_tail(r, square)))
 
 
 cdef inline vec relu(vec x) noexcept nogil:
-    return where_less(x, splat(0.0), splat(0.0), x)
+    return greater(splat(0), x)
 
 
 cdef void activate(Activation activation, real* values, Py_ssize_t n) noexcept nogil:

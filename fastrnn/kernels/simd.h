@@ -9,6 +9,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 typedef REAL real;
 typedef REAL vec __attribute__((vector_size(VECTOR_BYTES)));
@@ -33,13 +36,26 @@ static inline vec where_less(vec a, vec b, vec yes, vec no) {
     return (vec)((mask & (bits)yes) | (~mask & (bits)no));
 }
 
-static inline vec absolute(vec x) {
-    return (vec)((bits)x & ~(bits)splat(-0.0));
-}
-
-static inline vec copy_sign(vec magnitude, vec sign) {
-    return (vec)((bits)magnitude | ((bits)sign & (bits)splat(-0.0)));
-}
+/* Lane by lane a where it is the lesser, or the greater, else b: a NaN in b survives. The instructions do just that. */
+#if defined(__x86_64__)
+#define VECTOR_OP(name, ps, pd, single_t, double_t) \
+    static inline vec name(vec a, vec b) { \
+        return REAL_IS_DOUBLE ? (vec)pd((double_t)a, (double_t)b) : (vec)ps((single_t)a, (single_t)b); \
+    }
+#if VECTOR_BYTES == 64
+VECTOR_OP(lesser, _mm512_min_ps, _mm512_min_pd, __m512, __m512d)
+VECTOR_OP(greater, _mm512_max_ps, _mm512_max_pd, __m512, __m512d)
+#elif VECTOR_BYTES == 32
+VECTOR_OP(lesser, _mm256_min_ps, _mm256_min_pd, __m256, __m256d)
+VECTOR_OP(greater, _mm256_max_ps, _mm256_max_pd, __m256, __m256d)
+#else
+VECTOR_OP(lesser, _mm_min_ps, _mm_min_pd, __m128, __m128d)
+VECTOR_OP(greater, _mm_max_ps, _mm_max_pd, __m128, __m128d)
+#endif
+#else
+static inline vec lesser(vec a, vec b) { return where_less(a, b, a, b); }
+static inline vec greater(vec a, vec b) { return where_less(b, a, a, b); }
+#endif
 
 /* x + ROUNDER has the nearest integer of x in its lowest bits; minus ROUNDER it is that integer. */
 #define ROUNDER ((real)(REAL_IS_DOUBLE ? 6755399441055744.0 : 12582912.0))
@@ -51,13 +67,18 @@ static inline vec power_of_two(vec rounded) {
     return (vec)(((bits)rounded + EXPONENT_BIAS) << MANTISSA_BITS);
 }
 
-/* x * 2**n for a rounded = n + ROUNDER, rounded once also where the result is subnormal. */
-static inline vec scale_by_power_of_two(vec x, vec rounded) {
+/* The same where 2**n may be subnormal, or 0. */
+#if VECTOR_BYTES == 64
+VECTOR_OP(scaled, _mm512_scalef_ps, _mm512_scalef_pd, __m512, __m512d)
+static inline vec any_power_of_two(vec rounded) { return scaled(splat(1), rounded - splat(ROUNDER)); }
+#else
+static inline vec any_power_of_two(vec rounded) {
     bits n = (bits)rounded - (bits)splat(ROUNDER), half = n >> 1;
     vec low = (vec)((half + EXPONENT_BIAS) << MANTISSA_BITS);
     vec high = (vec)((n - half + EXPONENT_BIAS) << MANTISSA_BITS);
-    return x * low * high;
+    return low * high;
 }
+#endif
 
 /* What compiled this build. */
 #ifdef __clang__

@@ -15,9 +15,9 @@ cdef extern from "simd.h" nogil:
     void store(real* p, vec v)
     vec splat(real x)
     vec where_less(vec a, vec b, vec yes, vec no)
-    vec absolute(vec x)
-    vec copy_sign(vec magnitude, vec sign)
+    vec lesser(vec a, vec b)
+    vec greater(vec a, vec b)
     vec power_of_two(vec rounded)
-    vec scale_by_power_of_two(vec x, vec rounded)
+    vec any_power_of_two(vec rounded)
     int x86_level()
     const char* COMPILER
