@@ -28,13 +28,10 @@ class Cell(Module):
         self.bias = boolean("bias", bias)
         shapes = parameter_sizes(self._gates, self.input_size, self.hidden_size, 0, self.bias)
         super().__init__(shapes, self.hidden_size, device, dtype, rng)
+        self._offsets = recurrence.offsets(self.params, [PARAMETERS])
 
     def _pack(self):
-        return recurrence.pack(self._engine, self._cell, self._of_cell(self.params))
-
-    def _of_cell(self, arrays):
-        """The arrays of the one direction of the one layer that a cell is."""
-        return [tuple(map(arrays.get, PARAMETERS))]
+        return recurrence.pack(self._engine, self._cell, self.params, [PARAMETERS])
 
     def __call__(self, input, hx=None, *, out=None):
         """One step, for inference.
@@ -133,7 +130,7 @@ class Cell(Module):
             if into.input.shape != shown:
                 raise ValueError(f"into.input: expected shape {describe(shown)}, got {describe(into.input.shape)}")
         d_x = recurrence.backward(self._engine, weights, self._activation, record, states, None, None, d_states,
-                                  self._of_cell(params))
+                                  params.flat, self._offsets)
         tape._close()
         gradients = Gradients(d_x[0] if batched else d_x[0, 0], self._as_given(d_states, batched), params)
         if into is None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastrnn import kernels
 from fastrnn.arguments import checked_dtype
-from fastrnn.parameters import Gradients, NamedArrays, Parameters
+from fastrnn.parameters import Gradients, Parameters
 
 __all__ = ["Module", "Tape"]
 
@@ -49,7 +49,7 @@ class Module:
     def _gradients(self, into):
         """Where parameter gradients are summed up: those of `into`, or new ones."""
         if into is None:
-            return NamedArrays(self.params.shapes, self.dtype)
+            return self.params.zeros_like()
         if not isinstance(into, Gradients):
             raise TypeError(f"into: expected Gradients, got {type(into).__name__}")
         if into.params.shapes != self.params.shapes or into.params.flat.dtype != self.dtype:

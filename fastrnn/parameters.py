@@ -5,6 +5,7 @@ on one array, a sum of gradients one addition, and a global norm one dot product
 """
 
 from collections.abc import Mapping
+from itertools import accumulate
 from math import prod
 
 import numpy as np
@@ -31,38 +32,41 @@ class NamedArrays(Mapping):
     ----------
     flat : ndarray, shape (sum of sizes,)
         All values, one array after another.
+    shapes : dict of str to tuple of int
+    offsets : dict of str to int
+        Where each array begins in `flat`.
     """
 
     def __init__(self, shapes, dtype):
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        self.flat = np.zeros(sum(map(prod, self.shapes.values())), dtype)
-        self._bind()
+        sizes = [*map(prod, self.shapes.values())]
+        self.offsets = dict(zip(self.shapes, accumulate(sizes, initial=0), strict=False))
+        self.flat = np.zeros(sum(sizes), dtype)
 
-    def _bind(self):
-        self._views, start = {}, 0
-        for name, shape in self.shapes.items():
-            self._views[name] = self.flat[start : start + prod(shape)].reshape(shape)
-            start += prod(shape)
+    def zeros_like(self):
+        """Zeros under the same names.
+
+        Returns
+        -------
+        NamedArrays
+        """
+        zeros = NamedArrays.__new__(NamedArrays)
+        zeros.shapes, zeros.offsets, zeros.flat = self.shapes, self.offsets, np.zeros(self.flat.shape, self.flat.dtype)
+        return zeros
 
     def __getitem__(self, name):
-        return self._views[name]
+        start, shape = self.offsets[name], self.shapes[name]
+        return self.flat[start : start + prod(shape)].reshape(shape)
 
     def __iter__(self):
-        return iter(self._views)
+        return iter(self.shapes)
 
     def __len__(self):
-        return len(self._views)
+        return len(self.shapes)
 
     def __repr__(self):
         inner = ", ".join(f"{name}: {describe(shape)}" for name, shape in self.shapes.items())
         return f"{type(self).__name__}({inner}; {self.flat.dtype})"
-
-    def __getstate__(self):
-        return {"shapes": self.shapes, "flat": np.array(self.flat)}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._bind()
 
 
 class Parameters(NamedArrays):
@@ -85,12 +89,13 @@ class Parameters(NamedArrays):
     def __init__(self, shapes, dtype):
         super().__init__(shapes, dtype)
         self.version = 0
+        self._own(self.flat)
 
-    def _bind(self):
-        self._values = self.flat
-        self.flat = self.flat.view()
+    def _own(self, values):
+        """Take a vector as the values, to be shown read-only."""
+        self._values = values
+        self.flat = values.view()
         self.flat.flags.writeable = False
-        super()._bind()
 
     def __setitem__(self, name, value):
         self.assign({name: value})
@@ -115,14 +120,13 @@ class Parameters(NamedArrays):
         new = {name: self._checked(name, value) for name, value in mapping.items()}
         flat = np.array(self._values)
         for name, value in new.items():
-            start = self._views[name].__array_interface__["data"][0] - self.flat.__array_interface__["data"][0]
-            start //= flat.itemsize
+            start = self.offsets[name]
             flat[start : start + value.size] = value.ravel()
         self._values[:] = flat
         self.version += 1
 
     def _checked(self, name, value):
-        if name not in self._views:
+        if name not in self.shapes:
             raise KeyError(f"{name}: expected one of {', '.join(self)}")
         value = np.asarray(value)
         if value.dtype.kind not in "fiu":
@@ -137,7 +141,11 @@ class Parameters(NamedArrays):
         self.version += 1
 
     def __getstate__(self):
-        return super().__getstate__() | {"version": self.version}
+        return {name: value for name, value in vars(self).items() if name != "flat"}  # a view would become a copy
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._own(np.array(self._values))  # copy.copy hands over the very vector
 
 
 class Gradients:
@@ -164,7 +172,7 @@ class Gradients:
         if not isinstance(other, Gradients):
             return NotImplemented
         hx = tuple(map(np.copy, self.hx)) if isinstance(self.hx, tuple) else None if self.hx is None else self.hx.copy()
-        total = Gradients(self.input.copy(), hx, NamedArrays(self.params.shapes, self.params.flat.dtype))
+        total = Gradients(self.input.copy(), hx, self.params.zeros_like())
         total.params.flat[:] = self.params.flat
         total += other
         return total

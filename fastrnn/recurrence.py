@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrnn.threads import get_num_threads
 
-__all__ = ["ACTIVATIONS", "Record", "backward", "forward", "pack"]
+__all__ = ["ACTIVATIONS", "Record", "backward", "forward", "offsets", "pack"]
 
 ACTIVATIONS = ("tanh", "relu", "sigmoid")  # in the order of the kernels' Activation
 
@@ -24,9 +24,14 @@ class Record(NamedTuple):
     middle: np.ndarray | None
 
 
-def pack(engine, cell, parameters):
-    """Packed weights of a layer: one `Weights` a direction, of (w_ih, w_hh, b_ih, b_hh, w_hr), the last 3 or None."""
-    return tuple(engine.Weights(cell, *arrays) for arrays in parameters)
+def pack(engine, cell, params, names):
+    """Packed weights of a layer: one `Weights` a direction, of the parameters under these names as far as there are."""
+    return tuple(engine.Weights(cell, *map(params.get, of_direction)) for of_direction in names)
+
+
+def offsets(params, names):
+    """Where these parameters begin in `params.flat`, -1 where there is none: a tuple for each direction."""
+    return tuple(tuple(params.offsets.get(name, -1) for name in of_direction) for of_direction in names)
 
 
 def forward(engine, weights, activation, x, states, output, finals, lengths=None, reset=None, *, cells=None,
@@ -66,12 +71,12 @@ def forward(engine, weights, activation, x, states, output, finals, lengths=None
     return Record(x, output, cells, saved, middle)
 
 
-def backward(engine, weights, activation, record, states, d_output, d_cells, d_states, gradients, lengths=None,
+def backward(engine, weights, activation, record, states, d_output, d_cells, d_states, d_params, offsets, lengths=None,
              reset=None):
     """Back through `forward`; returns the gradient of x.
 
-    `d_states` holds the gradients of the final states, and then those of the initial ones. `gradients`, a tuple for
-    each direction as `pack` takes them, are added to.
+    `d_states` holds the gradients of the final states, and then those of the initial ones. To the vector `d_params` is
+    added, at the `offsets` of this layer.
     """
     x, output, cells, saved, middle = record
     if not (len(x) and x.shape[1]):
@@ -79,7 +84,7 @@ def backward(engine, weights, activation, record, states, d_output, d_cells, d_s
     (h0, c0), (d_h, d_c) = _pair(states), _pair(d_states)
     d_x = np.empty((len(weights), *x.shape), x.dtype)  # the directions run side by side, each into its own
     engine.layer_backward(weights, activation, x, h0, c0, output, cells, saved, middle, d_output, d_cells, d_x, d_h,
-                          d_c, tuple(gradients), lengths, reset, get_num_threads())
+                          d_c, d_params, offsets, lengths, reset, get_num_threads())
     if len(d_x) == 2:
         d_x[0] += d_x[1]
     return d_x[0]

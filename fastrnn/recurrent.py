@@ -60,6 +60,7 @@ class Recurrent(Module):
             warnings.warn(f"dropout: expected num_layers above 1, since the last layer's output is not dropped, "
                           f"got dropout={dropout} and num_layers=1", stacklevel=3)
         super().__init__(self._shapes(), self.hidden_size, device, dtype, rng)
+        self._offsets = [recurrence.offsets(self.params, self._names(layer)) for layer in range(self.num_layers)]
 
     def _shapes(self):
         shapes = {}
@@ -75,12 +76,12 @@ class Recurrent(Module):
     def _cells_size(self):
         return len(self._suffixes) * self.hidden_size
 
-    def _of_layer(self, arrays, layer):
-        """The arrays of each direction of a layer, in the order of `PARAMETERS`; None for what is not there."""
-        return [tuple(arrays.get(f"{name}_l{layer}{suffix}") for name in PARAMETERS) for suffix in self._suffixes]
+    def _names(self, layer):
+        """Names that the parameters of a layer may have, for each direction."""
+        return [[f"{name}_l{layer}{suffix}" for name in PARAMETERS] for suffix in self._suffixes]
 
     def _pack(self):
-        return [recurrence.pack(self._engine, self._cell, self._of_layer(self.params, layer))
+        return [recurrence.pack(self._engine, self._cell, self.params, self._names(layer))
                 for layer in range(self.num_layers)]
 
     def _part(self, states, layer):
@@ -259,7 +260,7 @@ class Recurrent(Module):
             record, mask = steps[layer]
             g = recurrence.backward(
                 self._engine, packed[layer], self._activation, record, self._part(states, layer), g, g_cells,
-                self._part(d_states, layer), self._of_layer(params, layer), layout.lengths, layout.reset)
+                self._part(d_states, layer), params.flat, self._offsets[layer], layout.lengths, layout.reset)
             g_cells = None
             if mask is not None:
                 g *= mask
@@ -287,7 +288,7 @@ class Recurrent(Module):
         found = []
         for value, state in zip(given, states, strict=True):
             if value is None:
-                found.append(np.zeros_like(state))
+                found.append(np.zeros(state.shape, self.dtype))
             else:
                 value = with_shape("d_hx", value, self.dtype, layout.shown_state(state).shape)
                 found.append(np.array(layout.state(value), order="C"))

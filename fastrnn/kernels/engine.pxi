@@ -327,6 +327,11 @@ cdef int of_sequence(Direction* d, int i, const Sweep* s, const real[:, :, :] x,
     return 0
 
 
+cdef inline real* from_offset(real[::1] vector, Py_ssize_t offset):
+    """Where something begins in a vector, or NULL."""
+    return NULL if offset < 0 else &vector[offset]
+
+
 cdef inline void last_cells_only(Direction* d, Py_ssize_t H) noexcept:
     """In inference c need not be kept: each step's takes the place of the one before, in c_n."""
     d.c = strided(d.c_n, 0, H)
@@ -395,23 +400,23 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
                    const real[:, :, ::1] h0 not None, const real[:, :, ::1] c0, const real[:, :, :] output not None,
                    const real[:, :, :] cells, real[:, :, :, ::1] saved, real[:, :, :, ::1] middle,
                    const real[:, :, :] d_output, const real[:, :, :] d_cells, real[:, :, :, ::1] d_x not None,
-                   real[:, :, ::1] d_h not None, real[:, :, ::1] d_c, tuple gradients not None,
-                   const Py_ssize_t[::1] lengths, const unsigned char[:, :, ::1] reset, int threads):
+                   real[:, :, ::1] d_h not None, real[:, :, ::1] d_c, real[::1] d_params not None,
+                   tuple offsets not None, const Py_ssize_t[::1] lengths, const unsigned char[:, :, ::1] reset,
+                   int threads):
     """Back through layer_forward.
 
     d_x (D, T, B, I) is written. d_h and d_c hold the gradients of h_n and c_n and then get those of h0 and c0. To
-    gradients is added: a tuple (w_ih, w_hh, b_ih, b_hh, w_hr) a direction, None for what the layer has not. d_output
-    and d_cells may be None, for zeros.
+    d_params is added; offsets says for each direction where w_ih, w_hh, b_ih, b_hh and w_hr begin there, -1 where there
+    is none. d_output and d_cells may be None, for zeros.
     """
     cdef Sweep s
     cdef Direction* d
     cdef Weights w
-    cdef real[:, ::1] dw_ih, dw_hh, dw_hr
-    cdef real[::1] db_ih, db_hh
     cdef real* dz
     cdef Py_ssize_t dz_size, panels
     cdef Py_ssize_t* counts
     cdef int i, workers
+    cdef tuple of_direction
     for w in weights:
         w.prepare_backward()
     begin(&s, weights, activation, x.shape[0] if lengths is None else lengths[0], h0.shape[1])
@@ -432,12 +437,10 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
         d.carry = &d_h[i, 0, 0]
         if d_c is not None:
             d.d_c = &d_c[i, 0, 0]
-        dw_ih, dw_hh, db_ih, db_hh, dw_hr = gradients[i]
-        d.dw_ih, d.dw_hh = &dw_ih[0, 0], &dw_hh[0, 0]
-        if dw_hr is not None:
-            d.dw_second = &dw_hr[0, 0]
-        if db_ih is not None:
-            d.db_ih, d.db_hh = &db_ih[0], &db_hh[0]
+        of_direction = offsets[i]
+        d.dw_ih, d.dw_hh = from_offset(d_params, of_direction[0]), from_offset(d_params, of_direction[1])
+        d.db_ih, d.db_hh = from_offset(d_params, of_direction[2]), from_offset(d_params, of_direction[3])
+        d.dw_second = from_offset(d_params, of_direction[4])
     workers = pool_acquire(workers_wanted(&s, threads))
     try:
         share_out(&s, workers)

@@ -14,20 +14,43 @@
 #   dz_t = di i(1-i), df f(1-f), dg (1-g^2), do o(1-o)                                               (8)
 #
 # The four gates of LANES units are one tile's neighbours, so (2) to (4) find all they need in the cache that the
-# product has just written. i, f, g, o are kept for the way back, tanh(c_t) is computed again.
+# product has just written. They go over the tile twice: in one loop the chain from z_t to h_t, some 110 cycles, left room
+# for the next row's only in part. i, f, g, o are kept for the way back, tanh(c_t) is computed again.
+
+cdef inline void lstm_gates(const Step* step, real* tile, Py_ssize_t tile_row, Py_ssize_t m, Py_ssize_t rows,
+                            Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
+    """(2), in place."""
+    cdef Activation how = step.activation
+    cdef Py_ssize_t r, n
+    cdef int v
+    cdef real* z
+    cdef real* saved
+    for r in range(rows):
+        saved = step.saved + (m + r) * step.saved_row + 4 * step.unit + column
+        n = 0
+        while n < columns:
+            z = tile + r * tile_row + n
+            store(z, gate(how, load(z)))
+            store(z + LANES, gate(how, load(z + LANES)))
+            store(z + 2 * LANES, squash(how, load(z + 2 * LANES)))
+            store(z + 3 * LANES, gate(how, load(z + 3 * LANES)))
+            if step.saved != NULL:
+                for v in range(4):
+                    store(saved + n + v * LANES, load(z + v * LANES))
+            n += 4 * LANES
+
 
 cdef void lstm_forward_finish(const void* cell, real* tile, Py_ssize_t tile_row, Py_ssize_t m, Py_ssize_t rows,
                               Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
     """(2) to (4) for a tile of z_t + h_{t-1} W_hh^T."""
     cdef const Step* step = <const Step*>cell
-    cdef Activation how = step.activation
     cdef Py_ssize_t r, n, unit, left
     cdef const real* z
     cdef const real* c_prev
     cdef real* c_row
     cdef real* m_row
-    cdef real* saved
-    cdef vec i, f, g, o, c
+    cdef vec c
+    lstm_gates(step, tile, tile_row, m, rows, column, columns)
     for r in range(m, m + rows):
         c_prev, c_row = step.c_prev + r * step.c_prev_row, step.c + r * step.c_row
         m_row = step.middle + r * step.middle_row if step.cell.second else step.h + r * step.h_row
@@ -36,17 +59,9 @@ cdef void lstm_forward_finish(const void* cell, real* tile, Py_ssize_t tile_row,
             unit = step.unit + (column + n) // 4
             left = step.H - unit
             z = tile + (r - m) * tile_row + n
-            i, f, g, o = gate(how, load(z)), gate(how, load(z + LANES)), squash(how, load(z + 2 * LANES)), \
-                gate(how, load(z + 3 * LANES))
-            c = f * load_columns(c_prev + unit, left) + i * g
+            c = load(z + LANES) * load_columns(c_prev + unit, left) + load(z) * load(z + 2 * LANES)
             store_columns(c_row + unit, c, left)
-            store_columns(m_row + unit, o * squash(how, c), left)
-            if step.saved != NULL:
-                saved = step.saved + r * step.saved_row + 4 * unit
-                store(saved, i)
-                store(saved + LANES, f)
-                store(saved + 2 * LANES, g)
-                store(saved + 3 * LANES, o)
+            store_columns(m_row + unit, load(z + 3 * LANES) * squash(step.activation, c), left)
             n += 4 * LANES
 
 

@@ -57,15 +57,13 @@ static inline vec lesser(vec a, vec b) { return where_less(a, b, a, b); }
 static inline vec greater(vec a, vec b) { return where_less(b, a, a, b); }
 #endif
 
-/* x + ROUNDER has the nearest integer of x in its lowest bits; minus ROUNDER it is that integer. */
-#define ROUNDER ((real)(REAL_IS_DOUBLE ? 6755399441055744.0 : 12582912.0))
+/* x + ROUNDER has the exponent of 2**n, n the integer nearest to x, in its lowest bits; minus ROUNDER it is n. */
 #define MANTISSA_BITS (REAL_IS_DOUBLE ? 52 : 23)
 #define EXPONENT_BIAS (REAL_IS_DOUBLE ? 1023 : 127)
+#define ROUNDER ((real)((REAL_IS_DOUBLE ? 6755399441055744.0 : 12582912.0) + EXPONENT_BIAS))
 
 /* 2**n for a rounded = n + ROUNDER with a normal 2**n. */
-static inline vec power_of_two(vec rounded) {
-    return (vec)(((bits)rounded + EXPONENT_BIAS) << MANTISSA_BITS);
-}
+static inline vec power_of_two(vec rounded) { return (vec)((bits)rounded << MANTISSA_BITS); }
 
 /* The same where 2**n may be subnormal, or 0. */
 #if VECTOR_BYTES == 64
