@@ -2,25 +2,31 @@
 
 import argparse
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import fastrnn
-from bench import report
-from bench.cases import CASES
+from bench import compare, report
+from bench.cases import CASES, QUICK
+from bench.limits import NotMeasured, measure_limits
+from bench.machine import machine
 from bench.measure import OURS, measure
 from bench.peers import PEERS, FastRNN, installed
+from bench.results import gather
 
 
 def arguments(argv=None):
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Time fastrnn beside its peers.")
-    parser.add_argument("--quick", action="store_true", help="small cases and few rounds: under a minute")
+    parser.add_argument("--quick", action="store_true", help="a choice of small cases, and few rounds: under a minute")
     parser.add_argument("--filter", default="", metavar="TEXT",
-                        help="only cases with TEXT in their names, such as 'RNN training T100 B1'")
+                        help="only cases with TEXT in their names, such as 'RNN training T100 B1' or 'Silero'")
     parser.add_argument("--peers", default=",".join(PEERS), metavar="NAMES", help="of %(default)s")
     parser.add_argument("--threads", type=int, default=fastrnn.get_num_threads(), metavar="N",
                         help="how many at most; default %(default)s")
     parser.add_argument("--json", metavar="FILE", help="write all that was measured")
+    parser.add_argument("--compare", metavar="FILE", help="say what changed from the run that --json wrote there")
+    parser.add_argument("--plot", metavar="FOLDER", help="draw ratios.png and floor.png")
     options = parser.parse_args(argv)
     options.peers = [name for name in options.peers.split(",") if name]
     unknown = [name for name in options.peers if name not in PEERS]
@@ -30,11 +36,36 @@ def arguments(argv=None):
         parser.error(f"--threads: expected at least 1, got {options.threads}")
     if options.json and not Path(options.json).absolute().parent.is_dir():
         parser.error(f"--json: expected a file in a folder that is there, got {options.json!r}")
-    options.cases = [case for case in CASES if options.filter in case.name and (case.quick or not options.quick)]
-    if not options.cases:
-        names = "".join(f"\n  {case.name}" for case in CASES if case.quick or not options.quick)
-        parser.error(f"--filter: expected a part of one of{names}\ngot {options.filter!r}")
+    if options.plot and not Path(options.plot).is_dir():
+        parser.error(f"--plot: expected a folder that is there, got {options.plot!r}")
+    if options.plot and not find_spec("matplotlib"):
+        parser.error("--plot: expected matplotlib to draw with, which is not installed")
+    options.cases = chosen(parser, QUICK if options.quick else CASES, options.filter)
+    options.compare = options.compare and earlier(parser, options.compare, options.threads)
     return options
+
+
+def chosen(parser, cases, text):
+    """The cases with that text in their names, capitals or not."""
+    found = [case for case in cases if text.lower() in case.name.lower()]
+    if not found:
+        names = "".join(f"\n  {case.name}" for case in cases)
+        parser.error(f"--filter: expected a part of one of{names}\ngot {text!r}")
+    return found
+
+
+def earlier(parser, path, threads):
+    """The earlier run that a file has."""
+    try:
+        found = json.loads(Path(path).read_text("utf-8"))
+        before = found["machine"]["threads"]
+    except OSError as error:
+        parser.error(f"--compare: expected a file that --json wrote, got {path!r}: {error.strerror}")
+    except (ValueError, KeyError, TypeError):
+        parser.error(f"--compare: expected a file that --json wrote, got {path!r}, which is none")
+    if before != threads:
+        parser.error(f"--compare: expected a run with --threads {threads}, got one with {before}")
+    return found
 
 
 def progress(cases):
@@ -54,22 +85,33 @@ def progress(cases):
 def main(argv=None):
     """Run the benchmark."""
     options = arguments(argv)
-    missing = [name for name in options.peers if not installed(name)]
-    peers = [name for name in options.peers if name not in missing]
+    peers = [name for name in options.peers if installed(name)]
     running = {OURS: FastRNN()} | {name: PEERS[name]() for name in peers}
 
-    found = report.machine(options.threads, running)
+    found = machine(options.threads, running)
     print("\n".join(f"{key}: {value}" for key, value in found.items()))
-    for name in missing:
-        print(f"{name}: not installed, so not compared with; it needs {' and '.join(PEERS[name].modules)}")
+    for name in options.peers:
+        if name not in peers:
+            print(f"{name}: not installed, so not compared with; it needs {' and '.join(PEERS[name].modules)}")
+    try:
+        limits = measure_limits()
+        print(report.limits_line(limits))
+    except NotMeasured as error:
+        limits = None
+        print(f"of floor: not known, {error}")
     print(flush=True)
 
-    peak = report.sgemm_peak(options.threads, getattr(running.get("torch"), "torch", None))
     results = [measure(case, running, options.threads, options.quick) for case in progress(options.cases)]
-    print(report.table(results, peers, options.threads, peak))
+    found = gather(results, peers, found, limits)
+    print(report.table(found))
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(report.as_json(results, peers, missing, options.threads, peak, found), file, indent=1)
+        Path(options.json).write_text(json.dumps(found, indent=1), "utf-8")
+    if options.plot:
+        from bench import plot  # matplotlib is optional
+
+        plot.draw(found, Path(options.plot))
+    if options.compare:
+        print(f"\n{compare.table(options.compare, found)}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,9 @@
-"""What is timed: every cell, in inference and in training, over a list of shapes; and the arrays for it."""
+"""What is timed: every cell in inference and in training over a grid of shapes, and the shapes of published models."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from bench.case import CELLS, TASKS, Case
 
-import numpy as np
+__all__ = ["CASES", "QUICK"]
 
-__all__ = ["CASES", "Arrays", "Case", "suffixes"]
-
-CELLS = {"RNN": 1, "LSTM": 4, "GRU": 3}  # how many gates a cell has: blocks of H rows in its weights
-TASKS = ("inference", "training")
 STEPS = [  # T, B, I and H of one step in a stream: of a layer, and of the cell that is made for it
     (1, 1, 64, 64),
     (1, 1, 128, 128),
@@ -26,93 +21,46 @@ SHAPES = [  # T steps, B sequences, I inputs, H hidden units, layers, both direc
     (50, 64, 512, 512, 2, False),
     (50, 128, 1024, 1024, 1, False),
 ]
-QUICK_FLOPS = 2e8  # a forward pass of a case for `--quick` takes no more
+GRID = [Case(cell + suffix, task, *shape) for cell in CELLS for shape in STEPS for suffix in ("", "Cell")
+        for task in TASKS]
+GRID += [Case(cell, task, *shape) for cell in CELLS for shape in SHAPES for task in TASKS]
 
 
-class Arrays(NamedTuple):
-    """What every peer of a case is given, float32 and time-major."""
-
-    x: np.ndarray  # (T, B, I)
-    states: tuple  # of an LSTM h and c, else h alone; each (D * layers, B, H)
-    params: dict  # by the names of torch.nn
-    d_output: np.ndarray  # (T, B, D * H), the gradient of the loss with respect to the output
+def model(name, cell, task, *shape, **more):
+    """A case with the shape of a published model."""
+    return Case(cell, task, *shape, **more, model=name)
 
 
-@dataclass(frozen=True)
-class Case:
-    """One line of the table."""
+# By the code that they were published with. A T that is only "how much there is at once" is cut where that is long:
+# from some dozens of steps on, time is in proportion to it.
+MODELS = [
+    model("Silero VAD", "LSTMCell", "inference", 1, 1, 128, 128),  # a step is 32 ms of speech
+    model("RNNoise", "GRU", "inference", 1, 1, 384, 384, 3),  # a step is 10 ms of sound
+    model("RNNoise", "GRU", "training", 50, 128, 384, 384, 3),  # 2000 steps
+    model("DTLN", "LSTM", "inference", 1, 1, 257, 128, 2),  # a step is 8 ms; the first of two such pairs of layers
+    model("DTLN", "LSTM", "training", 375, 32, 257, 128, 2),  # 1875 steps
+    model("NAM", "LSTM", "inference", 64, 1, 1, 24),  # a block of samples, of 48,000 a second
+    model("NAM", "LSTM", "training", 512, 16, 1, 24),  # a window, 16 of which make a row of 8192
+    model("Precise", "GRU", "inference", 29, 1, 13, 20),
+    model("pyannote", "LSTM", "inference", 589, 1, 60, 128, 2, True),
+    model("pyannote", "LSTM", "inference", 589, 32, 60, 128, 2, True),
+    model("icefall", "LSTM", "inference", 16, 1, 512, 1024, 12, proj_size=512),  # a chunk
+    model("oneDNN 837", "LSTM", "inference", 63, 1, 24, 32, 1, True),
+    model("oneDNN 837", "LSTM", "inference", 31, 1, 48, 32, 1, True),
+    model("oneDNN 837", "LSTM", "inference", 15, 1, 96, 32, 1, True),
+    model("Bonito", "LSTM", "inference", 50, 96, 384, 384, 5),  # 2000 steps; every other layer goes backwards
+    model("DeepAR", "LSTM", "inference", 1, 3200, 32, 40, 2),  # 100 samples of 32 series go on by a step
+    model("DeepAR", "LSTM", "training", 48, 32, 32, 40, 2),
+    model("neuralhydrology", "LSTM", "training", 365, 256, 31, 128),
+    model("RecurrentPPO", "LSTM", "inference", 1, 8, 64, 256),  # 8 environments, of 64 features
+    model("RecurrentPPO", "LSTM", "training", 128, 8, 64, 256),  # without its resets, which no peer has
+    model("g2p_en", "GRU", "inference", 8, 1, 256, 256),  # a word's letters,
+    model("g2p_en", "GRUCell", "inference", 1, 1, 256, 256),  # and a phoneme of it
+]
 
-    cell: str  # one of CELLS, of which "Cell" behind it makes the class that takes a single step
-    task: str
-    T: int
-    B: int
-    I: int
-    H: int
-    layers: int = 1
-    bidirectional: bool = False
+CASES = GRID + MODELS
 
-    @property
-    def name(self):
-        """Such as "RNN training T50 B64 I512 H512 L2"; what `--filter` looks in."""
-        shape = f"T{self.T} B{self.B} I{self.I} H{self.H}"
-        more = f" L{self.layers}" * (self.layers > 1) + " both" * self.bidirectional
-        return f"{self.cell} {self.task} {shape}{more}"
-
-    @property
-    def directions(self):
-        """2 if bidirectional, else 1."""
-        return 1 + self.bidirectional
-
-    @property
-    def kind(self):
-        """Which of CELLS."""
-        return self.cell.removesuffix("Cell")
-
-    @property
-    def single(self):
-        """Whether it is of the class that takes a single step."""
-        return self.cell != self.kind
-
-    @property
-    def flops(self):
-        """Of the matrix products alone: one of input and state by the weights; in training two more of that size."""
-        features = sum(self._features(layer) + self.H for layer in range(self.layers))
-        forward = 2 * self.T * self.B * self.directions * CELLS[self.kind] * self.H * features
-        return forward * (3 if self.task == "training" else 1)
-
-    @property
-    def quick(self):
-        """Small enough for `--quick`."""
-        return self.flops <= QUICK_FLOPS * (3 if self.task == "training" else 1)
-
-    def _features(self, layer):
-        return self.directions * self.H if layer else self.I
-
-    def arrays(self):
-        """The arrays of this case, the same at each call."""
-        rng = np.random.default_rng(0)
-        rows, states = CELLS[self.kind] * self.H, self.directions * self.layers
-        params = {}
-        for layer, names in enumerate(suffixes(self.layers, self.bidirectional)):
-            for name in names:
-                params["weight_ih" + name] = (rows, self._features(layer))
-                params["weight_hh" + name] = (rows, self.H)
-                params["bias_ih" + name] = params["bias_hh" + name] = (rows,)
-        bound = self.H**-0.5
-        return Arrays(
-            rng.standard_normal((self.T, self.B, self.I), np.float32),
-            tuple(np.tanh(rng.standard_normal((states, self.B, self.H), np.float32))
-                  for _ in range(2 if self.kind == "LSTM" else 1)),
-            {name: rng.uniform(-bound, bound, shape).astype(np.float32) for name, shape in params.items()},
-            rng.standard_normal((self.T, self.B, self.directions * self.H), np.float32),
-        )
-
-
-def suffixes(layers, bidirectional):
-    """For each layer, how the names of its parameters end in each direction."""
-    return [[f"_l{layer}", f"_l{layer}_reverse"][: 1 + bidirectional] for layer in range(layers)]
-
-
-CASES = [Case(cell + suffix, task, *shape) for cell in CELLS for shape in STEPS for suffix in ("", "Cell")
-         for task in TASKS]
-CASES += [Case(cell, task, *shape) for cell in CELLS for shape in SHAPES for task in TASKS]
+QUICK_SHAPES = ["T1 B1 I128 H128", "T63 B1 I24 H32 both", "T100 B1 I128 H128", "T50 B32 I128 H128"]
+QUICK_MODELS = ["NAM", "Precise", "g2p_en"]
+QUICK = [case for case in GRID if case.shape in QUICK_SHAPES and not case.single]
+QUICK += [case for case in MODELS if case.model in QUICK_MODELS and case.task == "inference"]

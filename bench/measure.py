@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench import peers, timing
-from bench.cases import Case
+from bench.case import Case
 
 __all__ = ["OURS", "Measured", "Timed", "WrongResult", "measure"]
 
@@ -16,7 +16,7 @@ OURS = "fastrnn"
 # (float32 sums of up to 16000 products, in whatever order); a wrong index, sign or gate is off by 1e-2 or more.
 TOLERANCE = 1e-4
 
-HOPELESS = 2.0  # a number of threads with which a peer is so many times slower than with another is not timed
+HOPELESS = 1.5  # a number of threads with which a peer is so many times slower than with another is not timed
 
 
 class WrongResult(Exception):

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import numpy as np
 
 import fastrnn
-from bench.cases import CELLS, TASKS, suffixes
+from bench.case import CELLS, TASKS, suffixes
 from fastrnn import reference
 
 __all__ = ["PEERS", "installed"]
@@ -62,8 +62,7 @@ class FastRNN(Peer):
 
     def prepare(self, case, arrays, threads):
         """A layer of the public interface, or a cell."""
-        arguments = {} if case.single else {"num_layers": case.layers, "bidirectional": case.bidirectional}
-        module = getattr(fastrnn, case.cell)(case.I, case.H, **arguments)
+        module = getattr(fastrnn, case.cell)(case.I, case.H, **_arguments(case))
         module.load_state_dict(_of_module(case, arrays.params))
         x, states, d_output = _for_module(case, arrays)
         if case.task == "inference":
@@ -89,8 +88,7 @@ class Torch(Peer):
     def prepare(self, case, arrays, threads):
         """A module of torch.nn."""
         torch = self.torch
-        arguments = {} if case.single else {"num_layers": case.layers, "bidirectional": case.bidirectional}
-        module = getattr(torch.nn, case.cell)(case.I, case.H, **arguments)
+        module = getattr(torch.nn, case.cell)(case.I, case.H, **_arguments(case))
         module.load_state_dict({name: torch.tensor(array) for name, array in _of_module(case, arrays.params).items()})
         x, states, d_output = _for_module(case, arrays)
         x, d_output = torch.tensor(x), torch.tensor(d_output)
@@ -121,6 +119,10 @@ class OnnxRuntime(Peer):
 
     modules = ("onnx", "onnxruntime")
     tasks = ("inference",)
+
+    def covers(self, case):
+        """ONNX's LSTM has no projection."""
+        return super().covers(case) and not case.proj_size
 
     def prepare(self, case, arrays, threads):
         """A session, and its call with NumPy arrays."""
@@ -218,13 +220,14 @@ class Jax(Peer):
         return x, tuple(map(np.stack, zip(*finals, strict=True)))
 
     def _layer(self, kind, x, state, params, name, reverse):
-        w_hh, b_hh = params["weight_hh" + name].T, params["bias_hh" + name]
+        w_hh, b_hh, w_hr = params["weight_hh" + name].T, params["bias_hh" + name], params.get("weight_hr" + name)
         z = x @ params["weight_ih" + name].T + params["bias_ih" + name]
         advance = {"RNN": self._rnn_step, "LSTM": self._lstm_step, "GRU": self._gru_step}[kind]
 
         def step(state, z):
-            state = advance(z, state[0] @ w_hh + b_hh, state)
-            return state, state[0]
+            h, *c = advance(z, state[0] @ w_hh + b_hh, state)
+            h = h if w_hr is None else h @ w_hr.T
+            return (h, *c), h
 
         final, output = self.jax.lax.scan(step, state, z, reverse=reverse)
         return output, final
@@ -282,6 +285,14 @@ PEERS = {"torch": Torch, "onnxruntime": OnnxRuntime, "jax": Jax, "numpy": Refere
 def installed(name):
     """Whether all that the peer needs is there."""
     return all(find_spec(module) for module in PEERS[name].modules)
+
+
+def _arguments(case):
+    """What a layer of fastrnn or torch is made with besides its sizes, or a cell."""
+    if case.single:
+        return {}
+    projection = {"proj_size": case.proj_size} if case.proj_size else {}  # a word that only LSTM knows
+    return {"num_layers": case.layers, "bidirectional": case.bidirectional, **projection}
 
 
 def _of_module(case, params):

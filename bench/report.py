@@ -1,126 +1,64 @@
-"""What the benchmark says: the machine, the table, the JSON."""
+"""What the benchmark says about a run: a table of all cases, what its columns mean, and what comes of it."""
 
-import platform
-from dataclasses import asdict
-from importlib.metadata import version
-from importlib.util import find_spec
-from pathlib import Path
+from bench.results import ratio, slower
 
-import numpy as np
-
-import fastrnn
-from bench import timing
-from bench.measure import OURS
-from bench.peers import Reference
-from fastrnn import kernels
-
-__all__ = ["as_json", "machine", "sgemm_peak", "table"]
+__all__ = ["limits_line", "markdown", "shown", "table"]
 
 ALONE = 1.2  # fastrnn that is so many times faster with one thread than with more gets a line of its own
 
 NOTES = """\
 us: median over rounds of the time of a call, and (in brackets) with how many threads that was the peer's best;
     jax takes what threads it takes, numpy too without threadpoolctl. fastrnn is free to use all {threads}.
-GFLOP/s: of the matrix products, fastrnn. of sgemm: as a part of the best product of two 1024 x 1024 matrices that
-    NumPy or torch made with those threads, {peak:.1f} GFLOP/s. That is a yardstick, not a floor: a batch of few
-    rows is bound by reading the weights.
+GFLOP/s: of the matrix products, fastrnn. of floor: the time that these cannot take less than, by the limits above, as a
+    part of ours (bench/floor.py says how it is counted).
 best, torch, numpy / ours: how many times longer the fastest peer, torch and the NumPy reference took."""
 
 
-def machine(threads, running):
-    """Versions, processor and threads.
-
-    Parameters
-    ----------
-    threads : int
-    running : dict of str to Peer
-
-    Returns
-    -------
-    dict of str to str or int
-    """
-    found = {"processor": processor(), "system": platform.platform(), "threads": threads,
-             "python": platform.python_version(), OURS: f"{fastrnn.__version__} (build {kernels.build})"}
-    modules = sorted({module for peer in running.values() for module in peer.modules} - {OURS} | {"numpy"})
-    found |= {module: version(module) for module in modules}
-    return found | {"BLAS of numpy": blas()}
+def limits_line(limits):
+    """What one core was measured to do at most."""
+    reads = ", ".join(f"{level.name} {level.gb_s:.0f}" for level in limits.levels)
+    return f"limits of a core: {limits.gflops:.0f} GFLOP/s; GB/s read from {reads}"
 
 
-def processor():
-    """Name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def blas():
-    """The library behind NumPy's matrix products, its kernels (which OPENBLAS_CORETYPE can change) and threads."""
-    if not find_spec("threadpoolctl"):
-        return "not known, threadpoolctl is not installed"
-    from threadpoolctl import ThreadpoolController
-
-    np.ones((2, 2)) @ np.ones((2, 2))
-    libraries = [info for info in ThreadpoolController().info()
-                 if info["user_api"] == "blas" and "numpy" in info["filepath"]]
-    keys = ("internal_api", "version", "architecture", "num_threads")
-    described = [" ".join(f"{key.replace('num_', '')}={info.get(key)}" for key in keys) for info in libraries]
-    return "; ".join(described) or "not known to threadpoolctl"
-
-
-def sgemm_peak(threads, torch=None):
-    """GFLOP/s of the best float32 product of large matrices, by NumPy or, where it is given, torch."""
-    n = 1024
-    Reference().set_threads(threads)
-    a, b = np.random.default_rng(0).standard_normal((2, n, n), np.float32)
-    out = np.empty_like(a)
-    seconds = timing.best(lambda: np.matmul(a, b, out=out))
-    if torch is not None:
-        torch.set_num_threads(threads)
-        ta, tb, tout = map(torch.from_numpy, (a, b, out))
-        seconds = min(seconds, timing.best(lambda: torch.mm(ta, tb, out=tout)))
-    return 2e-9 * n**3 / seconds
-
-
-def summary(measured, peers, threads, peak):
-    """The numbers of a line of the table, by name; None where a peer does not take part."""
-    ours, alone = measured.of(OURS, threads).us, measured.of(OURS, 1)
-    theirs = {peer: measured.of(peer) for peer in peers}
-    us = {peer: timed and timed.us for peer, timed in theirs.items()}
-    fastest = min((time for time in us.values() if time is not None), default=None)
-    gflops = 1e-3 * measured.case.flops / ours
-
-    def ratio(time):
-        return None if time is None else time / ours
-
-    return {
-        "ours_us": ours, "ours_alone_us": alone and alone.us, "gflops": gflops, "of_sgemm": gflops / peak,
-        "peers_us": us, "peers_threads": {peer: timed and timed.threads for peer, timed in theirs.items()},
-        "best_over_ours": ratio(fastest), "torch_over_ours": ratio(us.get("torch")),
-        "numpy_over_ours": ratio(us.get("numpy")),
-    }
-
-
-def table(results, peers, threads, peak):
-    """The table, in Markdown, and what its columns mean."""
-    head = ["case", "ours us", "GFLOP/s", "of sgemm", *(f"{peer} us" for peer in peers),
+def table(found):
+    """The table, in Markdown, of what `results.gather` gave; what its columns mean; and what comes of it."""
+    peers, threads = found["peers"], found["machine"]["threads"]
+    head = ["case", "ours us", "GFLOP/s", "of floor", *(f"{peer} us" for peer in peers),
             "best / ours", "torch / ours", "numpy / ours"]
-    rows, better_alone = [head], []
-    for measured in results:
-        line = summary(measured, peers, threads, peak)
-        if (line["ours_alone_us"] or line["ours_us"]) * ALONE < line["ours_us"]:
-            better_alone.append(f"{measured.case.name}: one thread took {shown(line['ours_alone_us'])} us, "
-                                f"up to {threads} took {shown(line['ours_us'])}")
-        theirs = []
-        for peer in peers:
-            number = line["peers_threads"][peer]
-            theirs.append(shown(line["peers_us"][peer]) + (f" ({number})" if number else ""))
-        ratios = [shown(line[f"{name}_over_ours"], ".2f") for name in ("best", "torch", "numpy")]
-        rows.append([measured.case.name, shown(line["ours_us"]), shown(line["gflops"]),
-                     shown(line["of_sgemm"], ".0%"), *theirs, *ratios])
-    return "\n".join([*markdown(rows), "", NOTES.format(threads=threads, peak=peak), *better_alone])
+    rows = [head, *(row(case, peers) for case in found["cases"])]
+    lines = [*markdown(rows), "", NOTES.format(threads=threads), *better_alone(found["cases"], threads), ""]
+    return "\n".join(lines + conclusion(found))
+
+
+def row(case, peers):
+    """The cells of a case."""
+    theirs = []
+    for peer in peers:
+        number = case["peers_threads"][peer]
+        theirs.append(shown(case["peers_us"][peer]) + (f" ({number})" if number else ""))
+    ratios = [ratio(case["peers_us"].get(peer), case["ours_us"]) for peer in ("torch", "numpy")]
+    return [case["name"], shown(case["ours_us"]), shown(case["gflops"]), shown(case["of_floor"], ".0%"), *theirs,
+            *(shown(number, ".2f") for number in [case["best_over_ours"], *ratios])]
+
+
+def better_alone(cases, threads):
+    """A line for each case in which fastrnn had better used one thread."""
+    return [f"{case['name']}: one thread took {shown(case['ours_alone_us'])} us, "
+            f"up to {threads} took {shown(case['ours_us'])}"
+            for case in cases if (case["ours_alone_us"] or case["ours_us"]) * ALONE < case["ours_us"]]
+
+
+def conclusion(found):
+    """The mean of all cases, and the cases in which a peer was faster."""
+    cases = [case for case in found["cases"] if case["best_over_ours"] is not None]
+    if not cases:
+        return ["no peer to compare with"]
+    means = ", ".join(f"{task} {mean:.2f}" for task, mean in found["best_over_ours"].items() if mean is not None)
+    behind = slower(cases)
+    lines = [f"{case['name']}: {peer} took {shown(case['peers_us'][peer])} us, fastrnn {shown(case['ours_us'])}"
+             for case, peer in behind]
+    return [f"best / ours, geometric means of {len(cases)} cases: {means}",
+            f"slower than a peer: {len({case['name'] for case, _ in behind})} of {len(cases)} cases", *lines]
 
 
 def markdown(rows):
@@ -139,14 +77,3 @@ def shown(number, form=None):
     if number is None:
         return "-"
     return format(number, form or (".0f" if number >= 100 else ".1f" if number >= 10 else ".2f"))
-
-
-def as_json(results, peers, missing, threads, peak, found):
-    """All that was measured, as what `json.dump` takes: the lines of the table, and every sample behind them."""
-    cases = []
-    for measured in results:
-        timed = [{"peer": one.peer, "threads": one.threads, "us": one.us, "samples_us": [1e6 * s for s in one.samples]}
-                 for one in measured.timed]
-        cases.append({"name": measured.case.name, **asdict(measured.case), "flops": measured.case.flops,
-                      **summary(measured, peers, threads, peak), "timed": timed})
-    return {"machine": found, "sgemm_gflops": peak, "not_installed": missing, "cases": cases}

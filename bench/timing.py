@@ -43,7 +43,7 @@ def sample(call, repetitions):
             gc.enable()
 
 
-def best(call, seconds=0.5):
+def best(call, seconds):
     """Seconds that a call takes at its best, tried for that long; after one call that does not count."""
     call()
     end, found = perf_counter() + seconds, math.inf
@@ -53,12 +53,10 @@ def best(call, seconds=0.5):
 
 
 def calibrate(call):
-    """Seconds that a call takes, roughly: the better of two short samples, after one call that does not count."""
+    """Seconds that a call takes, roughly: the first one, or the mean of some more where that is short and less."""
     settle()
-    call()
     first = sample(call, 1)
-    repetitions = max(1, math.ceil(SAMPLE / 4 / first))
-    return min(first, sample(call, repetitions))
+    return first if first > LONG_CALL else min(first, sample(call, math.ceil(SAMPLE / 4 / first)))
 
 
 def in_rounds(contestants, estimates, quick=False):

@@ -4,6 +4,7 @@
 
 cdef enum:
     FORWARD_ROWS = 64    # rows (steps x batch) of a chunk
+    FORWARD_BATCH = 256  # rows of the batch that go through time together
 
 
 cdef Py_ssize_t forward_workspace(const Sweep* s, Py_ssize_t panels) noexcept nogil:
@@ -16,12 +17,12 @@ cdef void input_part(const Sweep* s, const Direction* d, const Share* share, con
     """The share's preactivations of a chunk as far as the input goes, z being those of its first row."""
     cdef Py_ssize_t t
     if d.row == NULL:
-        affine(rows_at(z, 0, share.b), bias, rows_at(d.x, chunk.first, share.b), w, z.b, chunk.n, share.M, 0, 1)
+        affine(z, bias, rows_at(d.x, chunk.first, share.b), w, z.b, chunk.n, share.M, 0, 1)
     elif share.M == s.B:
         affine(z, bias, packed_at(d.x, chunk), w, z.b, 1, chunk.rows, 0, 1)
     else:
         for t in range(chunk.first, chunk.first + chunk.n):
-            affine(rows_at(z, 0, row_in(s, d, chunk, t) + share.b), bias, rows_at(d.x, t, share.b), w, z.b, 1,
+            affine(rows_at(z, 0, row_in(s, d, chunk, t)), bias, rows_at(d.x, t, share.b), w, z.b, 1,
                    alive(s, d, share, t), 0, 1)
 
 
@@ -72,7 +73,7 @@ cdef void forward_direction(const Sweep* s, Direction* d, const Share* share, re
             if M:
                 state_before(s, d, share, t, M, &step, gathered)
                 states_and_saved(d, share, t, &step)
-                step.x_part = rows_at(z, 0, row_in(s, d, &chunk, t) + share.b).data
+                step.x_part = rows_at(z, 0, row_in(s, d, &chunk, t)).data
                 step.recurrent.M = M
                 step.recurrent.a, step.recurrent.a_row = step.h_prev, step.h_prev_row
                 if s.cell.apart:
@@ -91,7 +92,12 @@ cdef void forward_direction(const Sweep* s, Direction* d, const Share* share, re
 cdef void forward_worker(void* sweep, int worker) noexcept nogil:
     cdef Sweep* s = <Sweep*>sweep
     cdef int i
-    cdef Share share
+    cdef Share share, part
+    cdef Py_ssize_t block, blocks
     for i in range(first_direction(s, worker), last_direction(s, worker)):
-        share = share_of(s, &s.direction[i], worker)
-        forward_direction(s, &s.direction[i], &share, s.workspace + worker * s.workspace_size)
+        part = share = share_of(s, &s.direction[i], worker)
+        blocks = (share.M + FORWARD_BATCH - 1) // FORWARD_BATCH
+        for block in range(blocks):
+            part.b = share.b + share.M * block // blocks
+            part.M = share.b + share.M * (block + 1) // blocks - part.b
+            forward_direction(s, &s.direction[i], &part, s.workspace + worker * s.workspace_size)

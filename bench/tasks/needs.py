@@ -1,0 +1,14 @@
+"""What the programs need besides fastrnn: the packages of the extra called tasks."""
+
+from contextlib import contextmanager
+
+__all__ = ["extra"]
+
+
+@contextmanager
+def extra():
+    """Where a package imported inside is missing, end the program with a line that says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"{error.name}: not installed; pip install '.[tasks]'") from None
