@@ -61,7 +61,7 @@ class Cell(Module):
         if result is not None:
             return result
         x, states, batched = self._arguments(input, hx)
-        finals = tuple(map(np.empty_like, states))
+        finals = self._empty(states)
         if out is not None:
             targets = self._as_tuple("out", out)
             for target, state in zip(targets, states, strict=True):
@@ -89,10 +89,10 @@ class Cell(Module):
             To be given to `backward`, once. One a step is open when a sequence is stepped through.
         """
         x, states, batched = self._arguments(input, hx)
-        output, *cells = finals = tuple(map(np.empty_like, states))
+        output, *cells = finals = self._empty(states)
         weights = self._packed_weights()
         record = recurrence.forward(self._engine, weights, self._activation, x, states, output,
-                                    tuple(map(np.empty_like, states)), cells=cells[0] if cells else None, training=True)
+                                    self._empty(states), cells=cells[0] if cells else None, training=True)
         for final in finals:
             final.flags.writeable = False
         return self._as_given(finals, batched), Tape(self, (record, states, batched, weights))
@@ -149,14 +149,18 @@ class Cell(Module):
         x = x[None] if batched else x[None, None]
         if hx is None:
             shape = (1, x.shape[1], self.hidden_size)
-            return x, tuple(np.zeros(shape, self.dtype) for _ in range(self._states)), batched
+            return x, tuple([np.zeros(shape, self.dtype) for _ in range(self._states)]), batched
         return x, self._checked_states("hx", hx, x.shape[1], batched), batched
+
+    def _empty(self, states):
+        """New arrays of the shapes of these."""
+        return tuple([np.empty(state.shape, self.dtype) for state in states])
 
     def _checked_states(self, name, states, B, batched):
         """The caller's states as a tuple of arrays (1, N, H)."""
         shape = (1, B, self.hidden_size)
-        return tuple(with_shape(name, state, self.dtype, shape[1:] if batched else shape[2:]).reshape(shape)
-                     for state in self._as_tuple(name, states))
+        return tuple([with_shape(name, state, self.dtype, shape[1:] if batched else shape[2:]).reshape(shape)
+                      for state in self._as_tuple(name, states)])
 
     def _as_tuple(self, name, states):
         """The caller's states as a tuple: (h,), or (h, c) of an LSTM."""

@@ -86,6 +86,8 @@ class Recurrent(Module):
 
     def _part(self, states, layer):
         """What of (D * num_layers, N, size) states belongs to a layer."""
+        if self.num_layers == 1:
+            return states
         D = len(self._suffixes)
         return tuple(state[layer * D : (layer + 1) * D] for state in states)
 
@@ -188,7 +190,7 @@ class Recurrent(Module):
             if result is not None:
                 return result
         x, states, layout = self._arguments(input, hx, lengths, reset)
-        finals = tuple(map(np.empty_like, states))
+        finals = tuple([np.empty(state.shape, self.dtype) for state in states])
         self._check_out(out, layout, states)
         cells = None
         for layer in range(self.num_layers):
@@ -225,7 +227,7 @@ class Recurrent(Module):
     def _train(self, input, hx, lengths, reset, return_cells=False):
         """output, state, cells (or None) and tape of a forward."""
         x, states, layout = self._arguments(input, hx, lengths, reset)
-        finals = tuple(map(np.empty_like, states))
+        finals = tuple([np.empty(state.shape, self.dtype) for state in states])
         steps = []  # (record, mask on the input or None) of each layer
         mask = cells = None
         for layer in range(self.num_layers):
@@ -315,7 +317,7 @@ class Recurrent(Module):
         layers, B = len(self._suffixes) * self.num_layers, layout.B
         shapes = [(layers, B, self.proj_size or self.hidden_size)] + [(layers, B, self.hidden_size)] * self._memory
         if hx is None:
-            return tuple(np.zeros(shape, self.dtype) for shape in shapes)
+            return tuple([np.zeros(shape, self.dtype) for shape in shapes])
         states = []
         for value, shape in zip(self._as_tuple(hx, "hx"), shapes, strict=True):
             shown = shape if layout.batched else (shape[0], shape[2])

@@ -218,6 +218,35 @@ def test_cells_step_into_given_arrays(kind):
         assert all_same(given, state)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("B", [1, 3])
+def test_a_stack_goes_through_long_sequences_in_pieces(kind, B):
+    layer, x = make(kind, 5, 12, 3), np.random.default_rng(0).standard_normal((2500, B, 5), np.float32)
+    output, states, _ = layer.forward(x)  # layer after layer
+    assert all_same(layer(x), [output, states])
+    begun = layer(x[:7])[1]
+    expected = layer.forward(x, begun)[:2]
+    assert all_same(layer(x, begun), expected)
+    assert all_same(layer(x, begun, out=(np.empty_like(output), begun)), expected)  # begun, where its end is written
+
+
+def test_memory_of_inference_does_not_grow_with_the_steps():
+    code = """
+import resource, numpy as np, fastrnn
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+for kind in (fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU):
+    layer, x = kind(4, 64, 3, rng=0), np.ones((200_000, 1, 4), np.float32)
+    given = np.ones((200_000, 1, 64), np.float32), layer(x[:1])[1]  # 51 MB
+    before = peak()
+    layer(x, out=given)
+    print(peak() - before)
+"""
+    result = python(code)
+    assert result.returncode == 0, result.stderr
+    assert max(map(int, result.stdout.split())) < 4e6, result.stdout
+
+
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"])
 def test_a_step_into_given_arrays_allocates_none(name):
     module, x = getattr(fastrnn, name)(9, 512, rng=0), np.ones((1, 9), np.float32)

@@ -6,6 +6,7 @@
 cdef enum:
     MOST_ARRAYS = 6          # x, h, c, output, h_n, c_n
     STACK = 24 * 1024        # bytes of workspace
+    STACKED_ROWS = 1024      # rows (steps x batch) that go through a stack of layers together
 
 
 cdef struct Held:
@@ -136,9 +137,9 @@ cdef object new_results(const Shape* s, object dtype):
     return states if s.cell else (new_output(s, dtype), states)
 
 
-cdef inline Rows sequence(real* data, Py_ssize_t features, const Shape* s, bint batch_first):
+cdef inline Rows sequence(real* data, Py_ssize_t features, const Shape* s):
     """A contiguous array of all steps of all rows."""
-    if batch_first:
+    if s.batch_first:
         return strided(data, features, s.T * features)
     return strided(data, s.B * features, features)
 
@@ -168,27 +169,45 @@ cdef int infer_layer(list layers, int layer, int activation, const Shape* s, Row
     return 0
 
 
-cdef int infer_stack(list layers, int activation, const Shape* s, Rows x, Rows output, States before, States after,
+cdef Py_ssize_t steps_at_a_time(const Shape* s) noexcept:
+    """Steps that a stack of layers takes together: what lies between two layers is then no longer than these."""
+    if s.layers == 1 or s.directions == 2:
+        return s.T
+    return min(s.T, max(1, STACKED_ROWS // s.B))
+
+
+cdef void copy_states(States out, States source, Py_ssize_t of_h, Py_ssize_t of_c) noexcept:
+    """Copy states; zeros for NULL."""
+    if source.h == NULL:
+        memset(out.h, 0, of_h * sizeof(real))
+        memset(out.c, 0, of_c * sizeof(real))
+    else:
+        memcpy(out.h, source.h, of_h * sizeof(real))
+        memcpy(out.c, source.c, of_c * sizeof(real))
+
+
+cdef int infer_stack(list layers, int activation, Shape s, Rows x, Rows output, States before, States after,
                      Memory memory, bint in_place, int threads) except -1:
     """All layers; in_place: before may be where after is written."""
     cdef Py_ssize_t of_h = s.states * s.B * s.P, of_c = s.states * s.B * s.H if s.memory else 0
-    cdef Py_ssize_t columns = s.directions * s.P
+    cdef Py_ssize_t columns = s.directions * s.P, T = s.T, steps = steps_at_a_time(&s), first = 0
     cdef Rows between[2]
     cdef States begun = before
     cdef int layer
-    if in_place or before.h == NULL:
+    if in_place or before.h == NULL or steps < T:
         begun.h, begun.c = part(&memory, of_h), part(&memory, of_c)
-        if before.h == NULL:
-            memset(begun.h, 0, of_h * sizeof(real))
-            memset(begun.c, 0, of_c * sizeof(real))
-        else:
-            memcpy(begun.h, before.h, of_h * sizeof(real))
-            memcpy(begun.c, before.c, of_c * sizeof(real))
+        copy_states(begun, before, of_h, of_c)
     for layer in range(min(2, s.layers - 1)):
-        between[layer] = sequence(part(&memory, s.T * s.B * columns), columns, s, False)
-    for layer in range(s.layers):
-        infer_layer(layers, layer, activation, s, x if layer == 0 else between[(layer - 1) % 2],
-                    output if layer == s.layers - 1 else between[layer % 2], begun, after, memory, threads)
+        between[layer] = strided(part(&memory, steps * s.B * columns), s.B * columns, columns)
+    while first < T:
+        if first:
+            copy_states(begun, after, of_h, of_c)
+        s.T = min(steps, T - first)
+        for layer in range(s.layers):
+            infer_layer(layers, layer, activation, &s, rows_at(x, first, 0) if layer == 0 else between[(layer - 1) % 2],
+                        rows_at(output, first, 0) if layer == s.layers - 1 else between[layer % 2], begun, after,
+                        memory, threads)
+        first += s.T
     return 0
 
 
@@ -226,16 +245,16 @@ cdef object infer_held(Held* held, list layers, int activation, object x, object
             return None
     if out is not None and overlap(input, &held.view[held.count - 1]):
         return None
-    needed = s.states * s.B * (s.P + s.H) + s.directions * s.B * s.middle + min(2, s.layers - 1) * s.T * s.B * columns \
-        + 8 * LANES
+    needed = s.states * s.B * (s.P + s.H) + s.directions * s.B * s.middle + 8 * LANES \
+        + min(2, s.layers - 1) * steps_at_a_time(&s) * s.B * columns
     memory.next = <real*>(<size_t>(stack + 63) // 64 * 64)
     memory.left = STACK // <Py_ssize_t>sizeof(real)
     if needed > memory.left:
         memory.next = own = allocate(needed)
         memory.left = needed
     try:
-        infer_stack(layers, activation, &s, sequence(<real*>input.buf, input.shape[input.ndim - 1], &s, s.batch_first),
-                    sequence(output, columns, &s, s.batch_first), before, after, memory, out is not None, threads)
+        infer_stack(layers, activation, s, sequence(<real*>input.buf, input.shape[input.ndim - 1], &s),
+                    sequence(output, columns, &s), before, after, memory, out is not None, threads)
     finally:
         free(own)
     return result

@@ -14,8 +14,8 @@
 #   dz_t = di i(1-i), df f(1-f), dg (1-g^2), do o(1-o)                                               (8)
 #
 # The four gates of LANES units are one tile's neighbours, so (2) to (4) find all they need in the cache that the
-# product has just written. They go over the tile twice: in one loop the chain from z_t to h_t, some 110 cycles, left room
-# for the next row's only in part. i, f, g, o are kept for the way back, tanh(c_t) is computed again.
+# product has just written. They go over the tile twice: in one loop the chain from z_t to h_t, some 110 cycles, left
+# room for the next row's only in part. i, f, g, o are kept for the way back, tanh(c_t) is computed again.
 
 cdef inline void lstm_gates(const Step* step, real* tile, Py_ssize_t tile_row, Py_ssize_t m, Py_ssize_t rows,
                             Py_ssize_t column, Py_ssize_t columns) noexcept nogil:

@@ -137,8 +137,11 @@ cdef double step_flops(const Sweep* s) noexcept nogil:
 
 
 cdef int workers_wanted(const Sweep* s, int threads) noexcept nogil:
-    cdef double flops = s.row_steps * s.directions * (step_flops(s) + 2.0 * s.cell.gates * s.H * s.I)
-    return <int>min(<double>threads, 1 + flops / FLOPS_WORTH_A_WORKER)
+    """As many as are worth waking. A core multiplies some 100 GFLOP/s and reads 100 GB/s of weights: the more counts."""
+    cdef double weights = s.cell.gates * s.H * <double>sizeof(real), input_part, recurrence
+    input_part = max(2.0 * s.row_steps * s.cell.gates * s.H, weights) * s.I
+    recurrence = max(s.row_steps * step_flops(s), s.T * weights * s.P)
+    return <int>min(<double>threads, 1 + s.directions * (input_part + recurrence) / FLOPS_WORTH_A_WORKER)
 
 
 cdef void share_out(Sweep* s, int workers) noexcept nogil:

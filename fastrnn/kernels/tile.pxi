@@ -1,7 +1,8 @@
 # The one matrix product of the package, out = start + a @ w, on packed w.
 #
 # w lies in panels (pack.pxi), so that a tile reads it as one stream. a is read in place, with any two strides: a tile
-# of R rows takes R scalars a step of k and multiplies each by the P panels' vectors, keeping R x P x WIDTH sums in registers. Each element is
+# of R rows takes R scalars a step of k and multiplies each by the P panels' vectors, keeping R x P x WIDTH sums in
+# registers. Each element is
 #
 #   out[m, n] = ((start[m, n] + a[m, 0] w[0, n]) + a[m, 1] w[1, n]) + ...                                  (1)
 #
