@@ -137,7 +137,7 @@ cdef double step_flops(const Sweep* s) noexcept nogil:
 
 
 cdef int workers_wanted(const Sweep* s, int threads) noexcept nogil:
-    """As many as are worth waking. A core multiplies some 100 GFLOP/s and reads 100 GB/s of weights: the more counts."""
+    """As many as are worth waking. A core multiplies some 100 GFLOP/s and reads 100 GB/s of weights: more counts."""
     cdef double weights = s.cell.gates * s.H * <double>sizeof(real), input_part, recurrence
     input_part = max(2.0 * s.row_steps * s.cell.gates * s.H, weights) * s.I
     recurrence = max(s.row_steps * step_flops(s), s.T * weights * s.P)
