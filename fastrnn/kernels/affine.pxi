@@ -11,6 +11,7 @@
 
 cdef enum:
     BACKWARD_ROWS = 128
+    MOST_BACKWARD_ROWS = 512
 
 cdef double FLOPS_WORTH_A_WORKER = 2e6   # some 20 us of one core: what waking a worker costs
 

@@ -421,7 +421,7 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
         w.prepare_backward()
     begin(&s, weights, activation, x.shape[0] if lengths is None else lengths[0], h0.shape[1])
     counts = limit(&s, lengths, reset)
-    s.chunk_rows = max(s.B, min(s.row_steps, BACKWARD_ROWS))
+    s.chunk_rows = max(s.B, min(s.row_steps, backward_rows(&s)))
     s.dz_row = padded_row(s.cell.slots * whole_vectors(s.H) + (whole_vectors(s.P) if s.cell.second else 0))
     panels = panels_for(s.I) + panels_for(s.P) + panels_for(operand_columns(&s, MIDDLE))
     dz_size = (s.chunk_rows + s.B) * s.dz_row

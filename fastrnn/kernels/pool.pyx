@@ -6,8 +6,8 @@ alone, which by the numerics contract changes no bit. Why not OpenMP: opening a 
 barrier 0.8 us, and libgomp does not survive a fork, which this pool does: the child starts with none and makes its own.
 
 A worker waits for its mailbox: it spins for some 20 us, so that a loop of calls pays no wake-up, then sleeps.
-A sleeper is woken off its caller's processor: left to itself the scheduler of a virtual machine was seen to put both
-on one and to leave them there for several milliseconds (bench/NOTES.md).
+A worker is kept off its caller's processor: left to itself the scheduler of a virtual machine was seen to put both on
+one when it woke a sleeper, and to leave them there for several milliseconds (bench/NOTES.md).
 """
 
 from libc.stdlib cimport calloc
@@ -46,15 +46,17 @@ cdef extern from * nogil:
     #ifdef __linux__
     #include <sched.h>
     #include <pthread.h>
+    static int my_processor(void) { return sched_getcpu(); }
     /* Let the thread run wherever the caller may, but not where the caller is now. */
     static void keep_off_my_processor(pthread_t thread) {
         cpu_set_t allowed;
-        int mine = sched_getcpu();
+        int mine = my_processor();
         if (mine < 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
         CPU_CLR(mine, &allowed);
         pthread_setaffinity_np(thread, sizeof allowed, &allowed);
     }
     #else
+    static int my_processor(void) { return -1; }
     static void keep_off_my_processor(pthread_t thread) { (void)thread; }
     #endif
     #if defined(__x86_64__) || defined(__i386__)
@@ -67,6 +69,7 @@ cdef extern from * nogil:
     #define atomic_swap(p, value) __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST)
     #define atomic_add(p, value) __atomic_add_fetch(p, value, __ATOMIC_SEQ_CST)
     """
+    int my_processor()
     void keep_off_my_processor(pthread_t thread)
     void relax()
     int atomic_get(int*)
@@ -83,6 +86,7 @@ cdef enum:
 cdef struct Mailbox:
     int full        # 1 from the caller's post to the worker's end
     int asleep
+    int processor   # where the worker was when it began to wait
     int number
     pthread_t thread
     Task task
@@ -99,6 +103,7 @@ cdef int busy = 0
 
 cdef void wait_for_mail(Mailbox* box) noexcept nogil:
     cdef int _
+    atomic_set(&box.processor, my_processor())
     for _ in range(SPINS_BEFORE_SLEEP):
         if atomic_get(&box.full):
             return
@@ -122,9 +127,12 @@ cdef void* work(void* mailbox) noexcept nogil:
 cdef void post(Mailbox* box, Task task, void* job) noexcept nogil:
     box.task = task
     box.job = job
+    cdef bint asleep, in_the_way = atomic_get(&box.processor) == my_processor()
     atomic_set(&box.full, 1)
-    if atomic_get(&box.asleep):
+    asleep = atomic_get(&box.asleep)
+    if asleep or in_the_way:
         keep_off_my_processor(box.thread)
+    if asleep:
         pthread_mutex_lock(&box.mutex)
         pthread_cond_signal(&box.filled)
         pthread_mutex_unlock(&box.mutex)

@@ -64,6 +64,14 @@ cdef struct Sweep:
     Py_ssize_t workspace_size
 
 
+cdef Py_ssize_t backward_rows(const Sweep* s) noexcept nogil:
+    """Rows of a chunk going back. The larger the weights, the more: each chunk reads and writes their gradients."""
+    cdef Py_ssize_t size = s.cell.gates * s.H * (s.I + s.P) * <Py_ssize_t>sizeof(real)
+    if size <= 1 << 20:
+        return BACKWARD_ROWS
+    return 2 * BACKWARD_ROWS if size <= 1 << 23 else MOST_BACKWARD_ROWS
+
+
 cdef struct Share:
     # what one worker does of a direction
     int worker
