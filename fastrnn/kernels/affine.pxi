@@ -10,8 +10,7 @@
 # share a few cache sets (seen: 55-87 instead of 100 GFLOP/s from 256 columns on).
 
 cdef enum:
-    BACKWARD_ROWS = 128
-    MOST_BACKWARD_ROWS = 512
+    BACKWARD_ROWS = 256
 
 cdef double FLOPS_WORTH_A_WORKER = 2e6   # some 20 us of one core: what waking a worker costs
 

@@ -65,11 +65,9 @@ cdef struct Sweep:
 
 
 cdef Py_ssize_t backward_rows(const Sweep* s) noexcept nogil:
-    """Rows of a chunk going back. The larger the weights, the more: each chunk reads and writes their gradients."""
+    """Rows of a chunk going back: more for large weights, whose gradients each chunk reads and writes."""
     cdef Py_ssize_t size = s.cell.gates * s.H * (s.I + s.P) * <Py_ssize_t>sizeof(real)
-    if size <= 1 << 20:
-        return BACKWARD_ROWS
-    return 2 * BACKWARD_ROWS if size <= 1 << 23 else MOST_BACKWARD_ROWS
+    return BACKWARD_ROWS if size <= 1 << 22 else 2 * BACKWARD_ROWS
 
 
 cdef struct Share:
