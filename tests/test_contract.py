@@ -1,11 +1,13 @@
 """The numerics contract: the same bits for a row in any batch, on any threads, in one call or in pieces."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -347,6 +349,14 @@ def test_import_leaves_subnormals_and_forced_builds():
     assert "FASTRNN_BUILD: expected one of" in python("import fastrnn", FASTRNN_BUILD="v9").stderr
     assert python("import fastrnn; print(fastrnn.get_num_threads())", FASTRNN_NUM_THREADS="3").stdout == "3\n"
     assert "FASTRNN_NUM_THREADS: expected" in python("import fastrnn", FASTRNN_NUM_THREADS="many").stderr
+
+
+def test_sources_without_kernels_say_so(tmp_path):
+    package = Path(fastrnn.__file__).parent
+    shutil.copytree(package, tmp_path / "fastrnn", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+    result = python("import fastrnn", PYTHONPATH=str(tmp_path))
+    assert "ImportError: fastrnn: expected compiled kernels in" in result.stderr
+    assert "'pip install -e .' builds them in place" in result.stderr
 
 
 def test_shared_by_threads_and_after_fork():

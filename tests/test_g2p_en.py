@@ -133,7 +133,7 @@ def test_program_lists_words_that_differ(program, threads, monkeypatch, capsys):
 def test_missing_package_is_said(program, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, NAME)
-    with pytest.raises(SystemExit, match=rf"^{package}: not installed; pip install '\.\[tasks\]'$"):
+    with pytest.raises(SystemExit, match=rf"^{package}: not installed; pip install -e '\.\[tasks\]'$"):
         importlib.import_module(NAME)
 
 

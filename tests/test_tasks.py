@@ -252,7 +252,8 @@ def test_few_steps_are_all_reported(tasks, made, capsys):
 
 
 def test_missing_package_is_said_in_a_line(tasks):
-    with pytest.raises(SystemExit, match=r"^nowhere: not installed; pip install '\.\[tasks\]'$"), tasks.needs.extra():
+    message = r"^nowhere: not installed; pip install -e '\.\[tasks\]'$"
+    with pytest.raises(SystemExit, match=message), tasks.needs.extra():
         import nowhere  # noqa: F401
 
 

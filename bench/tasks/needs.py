@@ -11,4 +11,4 @@ def extra():
     try:
         yield
     except ModuleNotFoundError as error:
-        raise SystemExit(f"{error.name}: not installed; pip install '.[tasks]'") from None
+        raise SystemExit(f"{error.name}: not installed; pip install -e '.[tasks]'") from None

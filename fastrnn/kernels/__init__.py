@@ -25,7 +25,11 @@ def load(build, dtype):
 
 def runnable():
     """Names of the builds that are installed and that this processor can run, the best first."""
-    level = load("generic", np.float32).processor_level()
+    try:
+        level = load("generic", np.float32).processor_level()
+    except ModuleNotFoundError:
+        raise ImportError(f"fastrnn: expected compiled kernels in {os.path.dirname(__file__)}, got none: in a clone, "
+                          "'pip install -e .' builds them in place; or start Python in another folder") from None
     installed = [name for name in LEVELS if importlib.util.find_spec(f"{__name__}.{name}_float32")]
     return [name for name in installed if LEVELS[name] <= level]
 
