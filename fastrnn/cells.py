@@ -61,7 +61,7 @@ class Cell(Module):
         if result is not None:
             return result
         x, states, batched = self._arguments(input, hx)
-        finals = self._empty(states)
+        finals = recurrence.new_states(states)
         if out is not None:
             targets = self._as_tuple("out", out)
             for target, state in zip(targets, states, strict=True):
@@ -89,10 +89,10 @@ class Cell(Module):
             To be given to `backward`, once. One a step is open when a sequence is stepped through.
         """
         x, states, batched = self._arguments(input, hx)
-        output, *cells = finals = self._empty(states)
+        output, *cells = finals = recurrence.new_states(states)
         weights = self._packed_weights()
         record = recurrence.forward(self._engine, weights, self._activation, x, states, output,
-                                    self._empty(states), cells=cells[0] if cells else None, training=True)
+                                    recurrence.new_states(states), cells=cells[0] if cells else None, training=True)
         for final in finals:
             final.flags.writeable = False
         return self._as_given(finals, batched), Tape(self, (record, states, batched, weights))
@@ -151,10 +151,6 @@ class Cell(Module):
             shape = (1, x.shape[1], self.hidden_size)
             return x, tuple([np.zeros(shape, self.dtype) for _ in range(self._states)]), batched
         return x, self._checked_states("hx", hx, x.shape[1], batched), batched
-
-    def _empty(self, states):
-        """New arrays of the shapes of these."""
-        return tuple([np.empty(state.shape, self.dtype) for state in states])
 
     def _checked_states(self, name, states, B, batched):
         """The caller's states as a tuple of arrays (1, N, H)."""

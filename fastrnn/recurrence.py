@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrnn.threads import get_num_threads
 
-__all__ = ["ACTIVATIONS", "Record", "backward", "forward", "offsets", "pack"]
+__all__ = ["ACTIVATIONS", "Record", "backward", "forward", "new_states", "offsets", "pack"]
 
 ACTIVATIONS = ("tanh", "relu", "sigmoid")  # in the order of the kernels' Activation
 
@@ -22,6 +22,11 @@ class Record(NamedTuple):
     cells: np.ndarray | None  # (T, B, D * H), of an LSTM
     saved: np.ndarray | None  # (D, T, B, ...), the kernel's own
     middle: np.ndarray | None
+
+
+def new_states(states):
+    """New arrays of the shapes of these."""
+    return tuple([np.empty(state.shape, state.dtype) for state in states])
 
 
 def pack(engine, cell, params, names):

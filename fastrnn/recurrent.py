@@ -140,7 +140,8 @@ class Recurrent(Module):
         Returns
         -------
         output, h_n
-            As from a call, and without dropout the same bits. `output` is read-only: the tape needs it.
+            As from a call, and without dropout the same bits. `output` is read-only, since the tape needs it; where
+            rows differ in length it is a copy.
         tape : Tape
             To be given to `backward`, once. Several may be open at a time.
 
@@ -190,7 +191,7 @@ class Recurrent(Module):
             if result is not None:
                 return result
         x, states, layout = self._arguments(input, hx, lengths, reset)
-        finals = tuple([np.empty(state.shape, self.dtype) for state in states])
+        finals = recurrence.new_states(states)
         self._check_out(out, layout, states)
         cells = None
         for layer in range(self.num_layers):
@@ -227,7 +228,7 @@ class Recurrent(Module):
     def _train(self, input, hx, lengths, reset, return_cells=False):
         """output, state, cells (or None) and tape of a forward."""
         x, states, layout = self._arguments(input, hx, lengths, reset)
-        finals = tuple([np.empty(state.shape, self.dtype) for state in states])
+        finals = recurrence.new_states(states)
         steps = []  # (record, mask on the input or None) of each layer
         mask = cells = None
         for layer in range(self.num_layers):

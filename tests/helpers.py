@@ -69,3 +69,9 @@ def numerical_gradient(function, x):
         below[index] -= step
         gradient[index] = (function(above) - function(below)) / (above[index] - below[index])
     return gradient
+
+
+def rows(table):
+    """The cells of each line of a Markdown table, the rule below its head aside."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in [lines[0], *lines[2:]]]

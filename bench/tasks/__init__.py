@@ -15,6 +15,9 @@ generation one to many                                  to write the image of a 
 phonemes   many to many, unequal                        from spelling to pronunciation
 ========== ============================================ ================================================
 
-The models are in `many_to_one`, `many_to_many`, `generation` and `phonemes`. All programs share `program`, the
-command line; `training`, the loop; `curves`, which sums up and draws; and `needs`, for packages that are missing.
+`g2p_en` trains nothing: it runs the networks of the package of that name, and times both.
+
+The models are in `many_to_one`, `many_to_many` (which share `readout`), `generation` and `phonemes`. All programs share
+`program`, the command line; `training`, the loop; `curves`, which sums up and draws; and `needs`, for packages that are
+missing.
 """

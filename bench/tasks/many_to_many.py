@@ -5,23 +5,15 @@ back-propagation through time, Williams & Peng 1990). Two models that do the sam
 torch. Shapes: L steps, N rows.
 """
 
-import fastrnn
-from bench.tasks.needs import extra
-
-with extra():
-    import torch
+from bench.tasks import readout
 
 __all__ = ["Ours", "Twin"]
 
 
-class Ours:
-    """x (L, N, features) -> predictions (L, N, outputs); `loss` gives the mean and its gradient."""
+class Ours(readout.Ours):
+    """x (L, N, features) -> predictions (L, N, outputs)."""
 
-    def __init__(self, cell, features, hidden, outputs, loss, rng):
-        self.rnn = getattr(fastrnn, cell)(features, hidden, rng=rng)
-        self.head = fastrnn.Linear(hidden, outputs, rng=rng)
-        self.modules = [self.rnn, self.head]
-        self.loss, self.state = loss, None
+    state = None  # that the last batch ended with
 
     def __call__(self, x):
         """The predictions, from a state of zero."""
@@ -37,14 +29,10 @@ class Ours:
         return loss, [self.rnn.backward(tape, head_gradients.input), head_gradients]
 
 
-class Twin(torch.nn.Module):
-    """The same in torch; `criterion` is a loss of torch.nn.functional."""
+class Twin(readout.Twin):
+    """The same in torch."""
 
-    def __init__(self, cell, features, hidden, outputs, criterion):
-        super().__init__()
-        self.rnn = getattr(torch.nn, cell)(features, hidden)
-        self.head = torch.nn.Linear(hidden, outputs)
-        self.criterion, self.state = criterion, None
+    state = None
 
     def forward(self, x):
         """The predictions, from a state of zero."""

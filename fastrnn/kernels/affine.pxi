@@ -12,7 +12,7 @@
 cdef enum:
     BACKWARD_ROWS = 256
 
-cdef double FLOPS_WORTH_A_WORKER = 2e6   # some 20 us of one core: what waking a worker costs
+cdef double WORK_WORTH_A_WORKER = 2e6  # flops, or bytes of weights: some 20 us of one core, what waking a worker costs
 
 
 cdef struct Rows:

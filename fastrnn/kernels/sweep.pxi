@@ -99,7 +99,7 @@ cdef Py_ssize_t rows_of_step(const Sweep* s, const Direction* d, Py_ssize_t t) n
     return s.B if d.alive == NULL else d.alive[t]
 
 
-cdef Chunk finished(const Sweep* s, const Direction* d, Chunk chunk) noexcept nogil:
+cdef Chunk placed(const Sweep* s, const Direction* d, Chunk chunk) noexcept nogil:
     """The chunk, with its place in packed memory, where the reverse direction has its last step first."""
     if d.row != NULL:
         chunk.before = min(d.row[chunk.first], d.row[chunk.first + chunk.n - 1])
@@ -113,7 +113,7 @@ cdef Chunk chunk_from(const Sweep* s, const Direction* d, Py_ssize_t first) noex
     while first + chunk.n < s.T and chunk.rows + rows_of_step(s, d, first + chunk.n) <= s.chunk_rows:
         chunk.rows += rows_of_step(s, d, first + chunk.n)
         chunk.n += 1
-    return finished(s, d, chunk)
+    return placed(s, d, chunk)
 
 
 cdef Chunk chunk_before(const Sweep* s, const Direction* d, Py_ssize_t end) noexcept nogil:
@@ -124,7 +124,7 @@ cdef Chunk chunk_before(const Sweep* s, const Direction* d, Py_ssize_t end) noex
         chunk.first -= 1
         chunk.rows += rows_of_step(s, d, chunk.first)
         chunk.n += 1
-    return finished(s, d, chunk)
+    return placed(s, d, chunk)
 
 
 cdef inline Py_ssize_t row_in(const Sweep* s, const Direction* d, const Chunk* chunk, Py_ssize_t t) noexcept nogil:
@@ -147,7 +147,7 @@ cdef int workers_wanted(const Sweep* s, int threads) noexcept nogil:
     cdef double weights = s.cell.gates * s.H * <double>sizeof(real), input_part, recurrence
     input_part = max(2.0 * s.row_steps * s.cell.gates * s.H, weights) * s.I
     recurrence = max(s.row_steps * step_flops(s), s.T * weights * s.P)
-    return <int>min(<double>threads, 1 + s.directions * (input_part + recurrence) / FLOPS_WORTH_A_WORKER)
+    return <int>min(<double>threads, 1 + s.directions * (input_part + recurrence) / WORK_WORTH_A_WORKER)
 
 
 cdef void share_out(Sweep* s, int workers) noexcept nogil:

@@ -1,0 +1,168 @@
+# Packed weights as Python objects: made once for a version of the weights, and read by all calls until the next.
+
+cdef Panels new_panels(Py_ssize_t K, Py_ssize_t columns) except *:
+    """Room for packed weights."""
+    cdef Panels w
+    w.K = K
+    w.columns = columns
+    w.count = panels_for(columns)
+    w.data = allocate(w.count * K * PANEL)
+    return w
+
+
+cdef real* new_bias(const real[::1] first, const real[::1] second, Py_ssize_t count, Py_ssize_t units, int gates,
+                    Py_ssize_t span) except NULL:
+    """The sum of two biases, either of which may be None, dealt as `pack_forward` deals columns."""
+    cdef real* out = allocate(count)
+    memset(out, 0, count * sizeof(real))
+    if first is not None:
+        spread_bias(out, count, &first[0], units, gates, span)
+    if second is not None:
+        spread_bias(out, count, &second[0], units, gates, span)
+    return out
+
+
+cdef class Affine:
+    """Packed weight (N, K) of y = x W^T + bias: ready for y, and on first use also for dx = dy W."""
+
+    cdef const real[:, ::1] weight
+    cdef Panels w
+    cdef Panels w_back
+    cdef real* bias
+
+    def __cinit__(self, const real[:, ::1] weight not None, const real[::1] bias=None):
+        cdef Py_ssize_t N = weight.shape[0], K = weight.shape[1]
+        self.weight = weight
+        self.w = new_panels(K, N)
+        pack_forward(&self.w, &weight[0, 0], N, 1, PANEL)
+        self.bias = new_bias(bias, None, self.w.count * PANEL, N, 1, PANEL)
+
+    def __dealloc__(self):
+        free(self.w.data)
+        free(self.w_back.data)
+        free(self.bias)
+
+    cdef int prepare_backward(self) except -1:
+        """Pack for dx = dy W. Under the GIL, so that one caller does it for all."""
+        cdef int only = 0
+        if self.w_back.data == NULL:
+            self.w_back = new_panels(self.weight.shape[0], self.weight.shape[1])
+            pack_back(&self.w_back, &self.weight[0, 0], self.weight.shape[0], &only, 1)
+        return 0
+
+
+cdef class Weights:
+    """Packed weights of one direction of a layer: ready for forward, and on first use also for back.
+
+    cell is "RNN", "LSTM", "GRU" or "GRU, reset before"; w_hr is the projection of an LSTM, or None.
+    """
+
+    cdef Cell cell
+    cdef Py_ssize_t I
+    cdef Py_ssize_t H
+    cdef Py_ssize_t P
+    cdef const real[:, ::1] w_ih
+    cdef const real[:, ::1] w_hh
+    cdef const real[:, ::1] w_hr
+    cdef Panels ih
+    cdef Panels hh
+    cdef Panels second
+    cdef Panels ih_back
+    cdef Panels hh_back
+    cdef Panels second_back
+    cdef real* bias
+    cdef real* y_bias
+
+    def __cinit__(self, str cell not None, const real[:, ::1] w_ih not None, const real[:, ::1] w_hh not None,
+                  const real[::1] b_ih=None, const real[::1] b_hh=None, const real[:, ::1] w_hr=None):
+        cdef Cell c
+        cdef Py_ssize_t columns
+        if cell == "RNN":
+            rnn_cell(&self.cell)
+        elif cell == "LSTM":
+            lstm_cell(&self.cell, w_hr is not None)
+        elif cell == "GRU":
+            gru_cell(&self.cell)
+        else:
+            gru_reset_before_cell(&self.cell)
+        c = self.cell
+        self.w_ih, self.w_hh, self.w_hr = w_ih, w_hh, w_hr
+        self.I, self.H, self.P = w_ih.shape[1], w_ih.shape[0] // c.gates, w_hh.shape[1]
+        columns = (self.H + c.span - 1) // c.span * c.span  # of a gate
+        self.ih = new_panels(self.I, c.gates * columns)
+        pack_forward(&self.ih, &w_ih[0, 0], self.H, c.gates, c.span)
+        self.hh = new_panels(self.P, c.recurrent_gates * columns)
+        pack_forward(&self.hh, &w_hh[0, 0], self.H, c.recurrent_gates, c.span)
+        if w_hr is not None:
+            self.second = new_panels(self.H, self.P)
+            pack_forward(&self.second, &w_hr[0, 0], self.P, 1, PANEL)
+        elif c.second:
+            self.second = new_panels(self.P, self.H)
+            pack_forward(&self.second, &w_hh[c.recurrent_gates * self.H, 0], self.H, 1, PANEL)
+        self.pack_biases(b_ih, b_hh)
+
+    cdef int pack_biases(self, const real[::1] b_ih, const real[::1] b_hh) except -1:
+        """The candidate of a GRU that resets after the product has its recurrent bias inside the reset."""
+        cdef Py_ssize_t count = self.ih.count * PANEL, column
+        cdef bint inside = self.cell.apart and not self.cell.second
+        self.bias = new_bias(b_ih, b_hh, count, self.H, self.cell.gates, self.cell.span)
+        if inside and b_hh is not None:
+            self.y_bias = new_bias(b_hh, None, count, self.H, self.cell.gates, self.cell.span)
+            self.bias = self.only_candidate(self.bias, b_ih, count)
+            for column in range(count):
+                if column // PANEL % 3 < 2:
+                    self.y_bias[column] = 0
+        return 0
+
+    cdef real* only_candidate(self, real* bias, const real[::1] b_ih, Py_ssize_t count) except NULL:
+        """The bias with the candidate's part that of b_ih alone."""
+        cdef real* of_input = new_bias(b_ih, None, count, self.H, self.cell.gates, self.cell.span)
+        cdef Py_ssize_t column
+        for column in range(count):
+            if column // PANEL % 3 == 2:
+                bias[column] = of_input[column]
+        free(of_input)
+        return bias
+
+    def __dealloc__(self):
+        free(self.ih.data)
+        free(self.hh.data)
+        free(self.second.data)
+        free(self.ih_back.data)
+        free(self.hh_back.data)
+        free(self.second_back.data)
+        free(self.bias)
+        free(self.y_bias)
+
+    cdef int prepare_backward(self) except -1:
+        """Pack for the way back. Under the GIL, so that one caller does it for all."""
+        cdef int gates[4]
+        cdef int gate
+        cdef Py_ssize_t length = whole_vectors(self.H)
+        if self.hh_back.data != NULL:
+            return 0
+        for gate in range(self.cell.gates):
+            gates[gate] = gate
+        if self.cell.second:
+            self.second_back = new_panels(whole_vectors(self.P), self.H)
+            if self.w_hr is not None:
+                pack_back(&self.second_back, &self.w_hr[0, 0], self.P, gates, 1)
+            else:
+                pack_back(&self.second_back, &self.w_hh[self.cell.recurrent_gates * self.H, 0], self.H, gates, 1)
+        self.ih_back = new_panels(self.cell.gates * length, self.I)
+        pack_back(&self.ih_back, &self.w_ih[0, 0], self.H, gates, self.cell.gates)
+        for gate in range(self.cell.recurrent_gates):
+            gates[self.cell.recurrent_slot[gate]] = gate
+        self.hh_back = new_panels(self.cell.recurrent_slots * length, self.P)
+        pack_back(&self.hh_back, &self.w_hh[0, 0], self.H, gates, self.cell.recurrent_slots)
+        return 0
+
+    @property
+    def saved_columns(self):
+        """Numbers of a row's step that the way back needs, besides states."""
+        return self.cell.saved * whole_vectors(self.H)
+
+    @property
+    def middle_columns(self):
+        """Numbers of a row's step that the second product reads; 0 where there is none."""
+        return self.H if self.cell.second else 0
