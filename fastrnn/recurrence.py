@@ -40,7 +40,7 @@ def offsets(params, names):
 
 
 def forward(engine, weights, activation, x, states, output, finals, lengths=None, reset=None, *, cells=None,
-            training=False):
+            training=False, threads=None):
     """One layer over x (T, B, I).
 
     Parameters
@@ -55,6 +55,8 @@ def forward(engine, weights, activation, x, states, output, finals, lengths=None
         Written; in training an LSTM has to have it.
     training : bool
         Keep what the way back needs.
+    threads : int, optional
+        Most threads to use, if not those of `get_num_threads`.
 
     Returns
     -------
@@ -69,7 +71,7 @@ def forward(engine, weights, activation, x, states, output, finals, lengths=None
     if x.shape[0] and x.shape[1]:
         (h0, c0), (h_n, c_n) = _pair(states), _pair(finals)
         engine.layer_forward(weights, activation, x, h0, c0, output, cells, h_n, c_n, saved, middle, lengths, reset,
-                             get_num_threads())
+                             threads or get_num_threads())
     else:
         for final, state in zip(finals, states, strict=True):
             final[...] = state
@@ -77,7 +79,7 @@ def forward(engine, weights, activation, x, states, output, finals, lengths=None
 
 
 def backward(engine, weights, activation, record, states, d_output, d_cells, d_states, d_params, offsets, lengths=None,
-             reset=None):
+             reset=None, *, threads=None):
     """Back through `forward`; returns the gradient of x.
 
     `d_states` holds the gradients of the final states, and then those of the initial ones. To the vector `d_params` is
@@ -89,7 +91,7 @@ def backward(engine, weights, activation, record, states, d_output, d_cells, d_s
     (h0, c0), (d_h, d_c) = _pair(states), _pair(d_states)
     d_x = np.empty((len(weights), *x.shape), x.dtype)  # the directions run side by side, each into its own
     engine.layer_backward(weights, activation, x, h0, c0, output, cells, saved, middle, d_output, d_cells, d_x, d_h,
-                          d_c, d_params, offsets, lengths, reset, get_num_threads())
+                          d_c, d_params, offsets, lengths, reset, threads or get_num_threads())
     if len(d_x) == 2:
         d_x[0] += d_x[1]
     return d_x[0]

@@ -30,6 +30,7 @@ include "gru.pxi"
 include "sweep.pxi"
 include "forward.pxi"
 include "backward.pxi"
+include "fingerprint.pxi"
 include "weights.pxi"
 
 

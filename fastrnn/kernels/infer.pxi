@@ -65,6 +65,12 @@ cdef Py_buffer* hold(Held* held, object array, int flags) except? NULL:
     return view
 
 
+cdef void release(Held* held) noexcept:
+    cdef int i
+    for i in range(held.count):
+        PyBuffer_Release(&held.view[i])
+
+
 cdef real* hold_shaped(Held* held, object array, int flags, int ndim, Py_ssize_t first, Py_ssize_t last,
                        Py_ssize_t count) except? NULL:
     """Hold an array of so many dimensions, of which first and last have these lengths, and so many numbers in all."""
@@ -215,48 +221,93 @@ cdef bint overlap(const Py_buffer* a, const Py_buffer* b) noexcept:
     return <char*>a.buf < <char*>b.buf + b.len and <char*>b.buf < <char*>a.buf + a.len
 
 
-cdef object infer_held(Held* held, list layers, int activation, object x, object hx, object out, bint cell,
-                       bint batch_first, int threads):
-    cdef Shape s
-    cdef States before, after
-    cdef Py_buffer* input = hold(held, x, 0)
-    cdef Py_ssize_t needed, columns
-    cdef real* output = NULL
-    cdef real* own = NULL
+cdef Py_ssize_t workspace_of(const Shape* s) noexcept:
+    """Numbers of workspace that `infer_stack` takes, besides those of a layer's sweep."""
+    return s.states * s.B * (s.P + s.H) + s.directions * s.B * s.middle + 8 * LANES \
+        + min(2, s.layers - 1) * steps_at_a_time(s) * s.B * s.directions * s.P
+
+
+cdef int infer_anywhere(list layers, int activation, const Shape* s, Rows x, Rows output, States before, States after,
+                        bint in_place, int threads) except -1:
+    """`infer_stack` in a workspace on the stack, or where that is too small in memory of its own."""
     cdef char stack[STACK + 64]
+    cdef real* own = NULL
+    cdef Py_ssize_t needed = workspace_of(s)
     cdef Memory memory
-    if input == NULL or not shape_of_call(input, layers, cell, batch_first, &s):
-        return None
-    before.h = before.c = NULL
-    if hx is not None and not hold_states(held, hx, 0, &s, &before):
-        return None
-    result = new_results(&s, x.dtype) if out is None else out
-    if not cell and (type(result) is not tuple or len(<tuple>result) != 2):
-        return None
-    if not hold_states(held, result if cell else (<tuple>result)[1], PyBUF_WRITABLE, &s, &after):
-        return None
-    columns = s.directions * s.P
-    if cell:
-        output = after.h
-    else:
-        output = hold_shaped(held, (<tuple>result)[0], PyBUF_WRITABLE, s.batched + 2, s.B if s.batch_first else s.T,
-                             columns, s.T * s.B * columns)
-        if output == NULL:
-            return None
-    if out is not None and overlap(input, &held.view[held.count - 1]):
-        return None
-    needed = s.states * s.B * (s.P + s.H) + s.directions * s.B * s.middle + 8 * LANES \
-        + min(2, s.layers - 1) * steps_at_a_time(&s) * s.B * columns
     memory.next = <real*>(<size_t>(stack + 63) // 64 * 64)
     memory.left = STACK // <Py_ssize_t>sizeof(real)
     if needed > memory.left:
         memory.next = own = allocate(needed)
         memory.left = needed
     try:
-        infer_stack(layers, activation, s, sequence(<real*>input.buf, input.shape[input.ndim - 1], &s),
-                    sequence(output, columns, &s), before, after, memory, out is not None, threads)
+        infer_stack(layers, activation, s[0], x, output, before, after, memory, in_place, threads)
     finally:
         free(own)
+    return 0
+
+
+cdef bint run_held(Held* held, list layers, int activation, const Shape* s, const Py_buffer* x, States before,
+                   object result, bint given, int threads) except -1:
+    """Write a call's results; False if they, `given` by the caller, are not right."""
+    cdef States after
+    cdef Py_ssize_t columns = s.directions * s.P
+    cdef real* output
+    if not s.cell and (type(result) is not tuple or len(<tuple>result) != 2):
+        return False
+    if not hold_states(held, result if s.cell else (<tuple>result)[1], PyBUF_WRITABLE, s, &after):
+        return False
+    output = after.h
+    if not s.cell:
+        output = hold_shaped(held, (<tuple>result)[0], PyBUF_WRITABLE, s.batched + 2, s.B if s.batch_first else s.T,
+                             columns, s.T * s.B * columns)
+        if output == NULL:
+            return False
+    if given and overlap(x, &held.view[held.count - 1]):
+        return False
+    infer_anywhere(layers, activation, s, sequence(<real*>x.buf, x.shape[x.ndim - 1], s), sequence(output, columns, s),
+                   before, after, given, threads)
+    return True
+
+
+cdef object infer_held(Held* held, list layers, int activation, object x, object hx, object out, bint cell,
+                       bint batch_first, int threads):
+    cdef Shape s
+    cdef States before
+    cdef Py_buffer* input = hold(held, x, 0)
+    if input == NULL or not shape_of_call(input, layers, cell, batch_first, &s):
+        return None
+    before.h = before.c = NULL
+    if hx is not None and not hold_states(held, hx, 0, &s, &before):
+        return None
+    result = new_results(&s, x.dtype) if out is None else out
+    if not run_held(held, layers, activation, &s, input, before, result, out is not None, threads):
+        return None
+    return result
+
+
+def infer_at(list layers not None, int activation, object shape, size_t x, size_t h, size_t c, object dtype, bint cell,
+             bint batch_first, int threads):
+    """What `infer` returns, of contiguous numbers at these addresses: x in this shape, h and c 0 for zeros.
+
+    For arrays that are not numpy's. All of it has been checked.
+    """
+    cdef Held held
+    cdef Shape s
+    cdef States before, after
+    cdef Py_buffer input
+    cdef Py_ssize_t sizes[3]
+    cdef int i
+    held.count = 0
+    input.buf, input.ndim, input.shape = <void*>x, <int>len(shape), sizes
+    for i in range(input.ndim):
+        sizes[i] = shape[i]
+    shape_of_call(&input, layers, cell, batch_first, &s)
+    before.h, before.c = <real*>h, <real*>c
+    result = new_results(&s, dtype)
+    try:
+        run_held(&held, layers, activation, &s, &input, before, result, False, threads)
+    finally:
+        release(&held)
     return result
 
 
@@ -267,10 +318,8 @@ def infer(list layers not None, int activation, object x, object hx, object out,
     layers holds a tuple of weights for each; hx or None, and out or None, are as the caller of a layer gives them.
     """
     cdef Held held
-    cdef int i
     held.count = 0
     try:
         return infer_held(&held, layers, activation, x, hx, out, cell, batch_first, threads)
     finally:
-        for i in range(held.count):
-            PyBuffer_Release(&held.view[i])
+        release(&held)

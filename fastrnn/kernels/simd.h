@@ -78,6 +78,14 @@ static inline vec any_power_of_two(vec rounded) {
 }
 #endif
 
+/* Words of 32 bits, to be compared rather than computed with; mixed is a bijection in each of its arguments. */
+typedef uint32_t words __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t unaligned_words __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+enum { WORD_LANES = VECTOR_BYTES / 4 };
+static inline words load_words(const void *p) { return *(const unaligned_words *)p; }
+static inline words splat_words(uint32_t x) { return x - (words){0}; }
+static inline words mixed(words f, words w) { f ^= w; return (f << 13 | f >> 19) * splat_words(2654435761u); }
+
 /* What compiled this build. */
 #ifdef __clang__
 #define COMPILER "Clang " __clang_version__

@@ -51,10 +51,30 @@ cdef class Affine:
         return 0
 
 
+cdef int named_cell(Cell* out, str name, bint projected) except -1:
+    """The cell that Python calls "RNN", "LSTM", "GRU" or "GRU, reset before"."""
+    if name == "RNN":
+        rnn_cell(out)
+    elif name == "LSTM":
+        lstm_cell(out, projected)
+    elif name == "GRU":
+        gru_cell(out)
+    else:
+        gru_reset_before_cell(out)
+    return 0
+
+
+def saved_columns(str cell not None, Py_ssize_t H):
+    """Numbers of a row's step that the way back needs, besides states."""
+    cdef Cell c
+    named_cell(&c, cell, False)
+    return c.saved * whole_vectors(H)
+
+
 cdef class Weights:
     """Packed weights of one direction of a layer: ready for forward, and on first use also for back.
 
-    cell is "RNN", "LSTM", "GRU" or "GRU, reset before"; w_hr is the projection of an LSTM, or None.
+    cell is a name that `named_cell` knows; w_hr is the projection of an LSTM, or None.
     """
 
     cdef Cell cell
@@ -64,6 +84,9 @@ cdef class Weights:
     cdef const real[:, ::1] w_ih
     cdef const real[:, ::1] w_hh
     cdef const real[:, ::1] w_hr
+    cdef const real[::1] b_ih
+    cdef const real[::1] b_hh
+    cdef unsigned long long packed_from
     cdef Panels ih
     cdef Panels hh
     cdef Panels second
@@ -77,17 +100,11 @@ cdef class Weights:
                   const real[::1] b_ih=None, const real[::1] b_hh=None, const real[:, ::1] w_hr=None):
         cdef Cell c
         cdef Py_ssize_t columns
-        if cell == "RNN":
-            rnn_cell(&self.cell)
-        elif cell == "LSTM":
-            lstm_cell(&self.cell, w_hr is not None)
-        elif cell == "GRU":
-            gru_cell(&self.cell)
-        else:
-            gru_reset_before_cell(&self.cell)
+        named_cell(&self.cell, cell, w_hr is not None)
         c = self.cell
-        self.w_ih, self.w_hh, self.w_hr = w_ih, w_hh, w_hr
+        self.w_ih, self.w_hh, self.w_hr, self.b_ih, self.b_hh = w_ih, w_hh, w_hr, b_ih, b_hh
         self.I, self.H, self.P = w_ih.shape[1], w_ih.shape[0] // c.gates, w_hh.shape[1]
+        self.packed_from = self.source()
         columns = (self.H + c.span - 1) // c.span * c.span  # of a gate
         self.ih = new_panels(self.I, c.gates * columns)
         pack_forward(&self.ih, &w_ih[0, 0], self.H, c.gates, c.span)
@@ -157,9 +174,25 @@ cdef class Weights:
         pack_back(&self.hh_back, &self.w_hh[0, 0], self.H, gates, self.cell.recurrent_slots)
         return 0
 
+    cdef unsigned long long source(self) noexcept:
+        """Fingerprint of the arrays that were packed, as they are now."""
+        cdef unsigned long long found = fingerprint(0, &self.w_ih[0, 0], self.cell.gates * self.H * self.I)
+        found = fingerprint(found, &self.w_hh[0, 0], self.cell.gates * self.H * self.P)
+        if self.w_hr is not None:
+            found = fingerprint(found, &self.w_hr[0, 0], self.P * self.H)
+        if self.b_ih is not None:
+            found = fingerprint(found, &self.b_ih[0], self.cell.gates * self.H)
+        if self.b_hh is not None:
+            found = fingerprint(found, &self.b_hh[0], self.cell.gates * self.H)
+        return found
+
+    def stale(self):
+        """Whether the arrays that were packed have other values now. Reads all of them once."""
+        return self.source() != self.packed_from
+
     @property
     def saved_columns(self):
-        """Numbers of a row's step that the way back needs, besides states."""
+        """As `saved_columns`, of this layer."""
         return self.cell.saved * whole_vectors(self.H)
 
     @property
