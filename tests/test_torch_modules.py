@@ -1,4 +1,4 @@
-"""fastrnn.torch's modules beside torch's own, over the same parameters: results, gradients, graphs, and what is left to torch."""
+"""fastrnn.torch's modules beside torch's own, over the same parameters: results, gradients, what is left to torch."""
 
 import copy
 import itertools
@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from helpers import assert_close
 from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import fastrnn.torch
-from helpers import assert_close
 
 NAMES = ("RNN", "LSTM", "GRU")
 # Worst relative differences from torch seen over all cases of a file's run: 3.9e-15 in float64, 1.4e-6 in float32.
@@ -247,10 +247,10 @@ OPTIMIZERS = ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax"
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_is_seen(name):
-    losses = []
-    for module in twins("GRU", 3, 4):
+    x = torch.linspace(-1, 1, 30, dtype=torch.float64).reshape(5, 2, 3)
+
+    def losses(module):
         optimizer = getattr(torch.optim, name)(module.parameters(), lr=0.05)
-        x = torch.linspace(-1, 1, 30, dtype=torch.float64).reshape(5, 2, 3)
 
         def closure():
             optimizer.zero_grad()
@@ -258,8 +258,10 @@ def test_every_optimizer_is_seen(name):
             loss.backward()
             return loss
 
-        losses.append([optimizer.step(closure).item() for _ in range(4)])
-    assert np.allclose(*losses, rtol=1e-9) and losses[0][0] != losses[0][3]
+        return [optimizer.step(closure).item() for _ in range(4)]
+
+    expected, actual = map(losses, twins("GRU", 3, 4))
+    assert np.allclose(actual, expected, rtol=1e-9) and expected[0] != expected[3]
 
 
 def test_training_a_model_of_several_kinds():

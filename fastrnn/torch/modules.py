@@ -1,4 +1,4 @@
-"""torch.nn's RNN, LSTM, GRU and cells with another `forward`. All else, what is saved and shown included, is torch's."""
+"""torch.nn's RNN, LSTM, GRU and cells with another `forward`; all else, what is saved and shown too, is torch's."""
 
 import copy
 
@@ -128,7 +128,7 @@ class Layers(Twin):
             of_layer = [state[layer * D : (layer + 1) * D] for state in states] if self.num_layers > 1 else states
             x, *last = run(kind, batch_sizes, False, x, of_layer, parameters[layer * each : (layer + 1) * each])
             finals.append(last)
-        return x, finals[0] if self.num_layers == 1 else [torch.cat(of_layers) for of_layers in zip(*finals, strict=True)]
+        return x, [torch.cat(of_layers) for of_layers in zip(*finals, strict=True)] if finals[1:] else finals[0]
 
 
 class RNN(Layers, torch.nn.RNN):

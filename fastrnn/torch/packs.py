@@ -89,4 +89,5 @@ def _pack(kind, arrays):
     for first in range(0, len(arrays), each):
         weights.append(engine.Weights(kind.cell, *[None if p is None else arrays[first + p] for p in places]))
         offsets.append(tuple([-1 if p is None else starts[first + p] for p in places]))
-    return Pack(kind, engine, arrays[0].dtype, tuple(weights), tuple([array.shape for array in arrays]), tuple(starts), tuple(offsets))
+    shapes = tuple([array.shape for array in arrays])
+    return Pack(kind, engine, arrays[0].dtype, tuple(weights), shapes, tuple(starts), tuple(offsets))
