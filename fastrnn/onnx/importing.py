@@ -9,7 +9,8 @@ from onnx import helper
 import fastrnn
 from fastrnn.arguments import one_of, positive_integer
 from fastrnn.onnx.gates import FROM_ONNX, ordered
-from fastrnn.onnx.model import Inputs, find_node, load
+from fastrnn.onnx.inputs import Inputs
+from fastrnn.onnx.model import find_node, load
 from fastrnn.parameters import describe
 from fastrnn.recurrence import ACTIVATIONS
 
@@ -75,7 +76,8 @@ def import_layer(model, node=None):
     Notes
     -----
     A node is one layer, with one direction or both; of a stack each node becomes a layer of its own, to be called
-    one after the other. W, R and B are initializers or Constants, directly or by way of Identity.
+    one after the other. W, R, B and P are initializers or Constants, or put together from such by Slice, Concat,
+    Unsqueeze and Identity, as torch exports them where it folds no constants.
 
     The layer takes and gives what torch's does: where Y is (L, D, N, hidden_size) `output` is
     (L, N, D * hidden_size). layout=1 becomes `batch_first`, of which states are not concerned: they are
@@ -91,9 +93,9 @@ def import_layer(model, node=None):
     >>> imported.layer, imported.computed
     (LSTM(2, 2), ('initial_h', 'initial_c'))
     """
-    graph, folder = load(model)
-    proto, scope = find_node(graph, node)
-    inputs, attributes = Inputs(proto, scope, folder), _attributes(proto)
+    model, folder = load(model)
+    proto, scope = find_node(model.graph, node)
+    inputs, attributes = Inputs(proto, scope, model.opset_import, folder), _attributes(proto)
     layer = _layer(proto.op_type, attributes, inputs)
     D, H = 2 if layer.bidirectional else 1, layer.hidden_size
     P = _fitting("P", inputs.constant("P"), (D, 3 * H))
