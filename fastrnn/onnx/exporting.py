@@ -38,16 +38,13 @@ def export(layer, path):
 
     Notes
     -----
-    Inputs and outputs, in the shapes that the layer has for them, with the axes "time" and "batch" free:
-
-    ========================== =====================================================================
-    input, h_0, and c_0 (LSTM) as of a call; the states have to be given (zeros are what None stands for)
-    output, h_n, c_n           as from a call
-    ========================== =====================================================================
+    Inputs are `input`, `h_0` and, of an LSTM, `c_0`, outputs are `output`, `h_n` and `c_n`: what a call takes and
+    gives, in the same shapes, with the axes "time" and "batch" free. The states have to be given: zeros for what is
+    None in a call.
 
     Layer k is the node ``LSTM_l{k}`` (``RNN_l{k}``, ``GRU_l{k}``), and `import_layer` gives its weights back bit for
-    bit. The opset is 13. A float64 layer makes a float64 model, which is valid but which onnxruntime has no kernels
-    for.
+    bit; with `batch_first` the nodes are time first as ever, between two transpositions. The opset is 13. A float64
+    layer makes a float64 model, which is valid, but which onnxruntime has no kernels for.
 
     Examples
     --------
@@ -72,6 +69,26 @@ def export(layer, path):
 
 
 def _model(layer):
+    nodes, constants = _stack(layer)
+    D = 2 if layer.bidirectional else 1
+    sequence = ("batch", "time") if layer.batch_first else ("time", "batch")
+    number = helper.np_dtype_to_tensor_dtype(layer.dtype)
+
+    def described(name, end, features):
+        """The sequence of this name, and every state."""
+        shape = (D * layer.num_layers, "batch", layer.hidden_size)
+        return [helper.make_tensor_value_info(name, number, (*sequence, features)),
+                *(helper.make_tensor_value_info(f"{state}_{end}", number, shape) for state in _state_names(layer, end))]
+
+    graph = helper.make_graph(nodes, _kind(layer), described("input", "0", layer.input_size),
+                              described("output", "n", D * layer.hidden_size),
+                              [numpy_helper.from_array(array, name) for name, array in constants.items()])
+    return helper.make_model(graph, producer_name="fastrnn", producer_version=fastrnn.__version__,
+                             ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)])
+
+
+def _stack(layer):
+    """All nodes in order, and the constants by name."""
     D, layers = 2 if layer.bidirectional else 1, layer.num_layers
     initial, final = _state_names(layer, "0"), _state_names(layer, "n")
     nodes, x = [], "input"
@@ -91,17 +108,7 @@ def _model(layer):
         nodes += _layer_nodes(layer, k, inputs, outputs, x)
     if layers > 1:
         nodes += [helper.make_node("Concat", names, [f"{state}_n"], axis=0) for state, names in final.items()]
-    sequence = ("batch", "time") if layer.batch_first else ("time", "batch")
-    described = lambda name, *shape: helper.make_tensor_value_info(  # noqa: E731
-        name, helper.np_dtype_to_tensor_dtype(layer.dtype), shape)
-    of_states = lambda end: [described(f"{state}_{end}", D * layers, "batch", layer.hidden_size)  # noqa: E731
-                             for state in initial]
-    graph = helper.make_graph(
-        nodes, _kind(layer), [described("input", *sequence, layer.input_size), *of_states("0")],
-        [described("output", *sequence, D * layer.hidden_size), *of_states("n")],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()])
-    return helper.make_model(graph, producer_name="fastrnn", producer_version=fastrnn.__version__,
-                             ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)])
+    return nodes, constants
 
 
 def _kind(layer):
