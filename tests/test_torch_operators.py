@@ -92,21 +92,22 @@ def test_exported():
     assert torch.equal(program.module()(longer)[0], twin(longer)[0])
 
 
-CALLS = [("RNN", torch.nn.RNN(4, 5, bidirectional=True), 2, False, False), ("GRU", torch.nn.GRU(4, 5), 1, False, False),
-         ("LSTM", torch.nn.LSTM(4, 5, bias=False), 1, False, False),
-         ("LSTM", torch.nn.LSTM(4, 5, proj_size=2), 1, True, False), ("GRU", torch.nn.GRUCell(4, 5), 1, False, True),
-         ("LSTM", torch.nn.LSTMCell(4, 5), 1, False, True)]
+CALLS = [("RNN", torch.nn.RNN(4, 5, bidirectional=True), 2, 0, False), ("GRU", torch.nn.GRU(4, 5), 1, 0, False),
+         ("LSTM", torch.nn.LSTM(4, 5, bias=False), 1, 0, False),
+         ("LSTM", torch.nn.LSTM(4, 5, proj_size=2), 1, 2, False),
+         ("GRU", torch.nn.GRUCell(4, 5), 1, 0, True), ("LSTM", torch.nn.LSTMCell(4, 5), 1, 0, True)]
 
 
-@pytest.mark.parametrize(("name", "module", "directions", "projected", "cell"), CALLS, ids=[str(c[1]) for c in CALLS])
+@pytest.mark.parametrize(("name", "module", "directions", "proj_size", "cell"), CALLS, ids=[str(c[1]) for c in CALLS])
 @pytest.mark.parametrize("given", [False, True])
-def test_operators_are_what_torch_expects(name, module, directions, projected, cell, given):
+def test_operators_are_what_torch_expects(name, module, directions, proj_size, cell, given):
     """torch's own check: schema, aliases, fake tensors' shapes and strides, autograd, dynamic shapes."""
     x = torch.randn(*((3, 4) if cell else (6, 3, 4)), requires_grad=True)
-    sizes = [2 if projected else 5, 5][: 2 if name == "LSTM" else 1]
+    sizes = [proj_size or 5, 5][: 2 if name == "LSTM" else 1]
     rows = (3,) if cell else (directions, 3)
     states = [torch.randn(*rows, size, requires_grad=True) for size in sizes] if given else []
-    arguments = x, None, states, list(module.parameters()), name, 0, directions, bool(module.bias), projected, cell
+    kind = name, 0, directions, bool(module.bias), 4, 5, proj_size
+    arguments = x, None, states, list(module.parameters()), *kind, cell
     torch.library.opcheck(torch.ops.fastrnn.layer.default, (*arguments, True))
     torch.library.opcheck(torch.ops.fastrnn.layer.default, (*arguments, False),
                           test_utils=("test_schema", "test_faketensor"))

@@ -4,7 +4,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-__all__ = ["of_mode", "of_tensors"]
+__all__ = ["of_mode", "of_tensor", "unreadable"]
 
 PLAIN = (torch.Tensor, Parameter)
 DTYPES = (torch.float32, torch.float64)
@@ -26,22 +26,27 @@ def of_mode():
     return None
 
 
-def of_tensors(tensors, names, dtype):
-    """Why fastrnn's kernels cannot read one of the tensors, which are all to have this dtype; or None."""
+def unreadable(tensors, dtype):
+    """Which of the tensors, that are all to have this dtype, the kernels cannot read; None if they can read all."""
     compiling = torch.compiler.is_compiling()  # what can be asked of a tensor there is less
     for i, tensor in enumerate(tensors):
-        if tensor.dtype is not dtype or not tensor.is_cpu:
-            return _difference(names[i], tensor, dtype)
+        if not isinstance(tensor, torch.Tensor) or tensor.dtype is not dtype or not tensor.is_cpu:
+            return i
         if not compiling and (type(tensor) not in PLAIN or tensor.layout is not STRIDED or tensor.is_neg()):
-            return _difference(names[i], tensor, dtype)
-    return None if dtype in DTYPES else f"{names[0]} is {dtype}"
+            return i
+    return None if dtype in DTYPES else 0
 
 
-def _difference(name, tensor, dtype):
+def of_tensor(name, tensor, dtype):
+    """What about a tensor it is that they cannot read."""
+    if not isinstance(tensor, torch.Tensor):
+        return f"{name} is a {type(tensor).__name__}"
     if not tensor.is_cpu:
         return f"{name} is on {tensor.device}"
     if tensor.dtype is not dtype:
         return f"{name} is {tensor.dtype}, and the parameters are {dtype}"
+    if dtype not in DTYPES:
+        return f"{name} is {dtype}"
     if type(tensor) not in PLAIN:
         return f"{name} is a {type(tensor).__name__}"
     return f"{name} is not a plain strided tensor"

@@ -58,4 +58,4 @@ def _forward(call, x, *tensors):
 def _zeros(call, x):
     rows = x.shape[:1] if call.cell else (call.pack.kind.directions, *(
         x.shape[1:2] if call.batch_sizes is None else (int(call.batch_sizes[0]),)))
-    return [x.new_zeros(*rows, size) for size in call.pack.state_sizes()]
+    return [x.new_zeros(*rows, size) for size in call.pack.kind.state_sizes()]

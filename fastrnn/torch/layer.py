@@ -109,7 +109,7 @@ def _arrays(call, x, states, lengths):
         x = x[:, None]
     if not states:
         B = x.shape[1] if lengths is None else len(lengths)
-        states = [np.zeros((len(call.pack.weights), B, size), x.dtype) for size in call.pack.state_sizes()]
+        states = [np.zeros((len(call.pack.weights), B, size), x.dtype) for size in call.pack.kind.state_sizes()]
     return x, tuple(map(np.ascontiguousarray, states))
 
 

@@ -6,9 +6,9 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn.recurrence import ACTIVATIONS
-from fastrnn.torch import coverage
-from fastrnn.torch.packs import Kind, packed
-from fastrnn.torch.run import differentiated, run
+from fastrnn.torch import coverage, short
+from fastrnn.torch.packs import Kind
+from fastrnn.torch.run import run
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Twin", "explain"]
 
@@ -22,28 +22,54 @@ class Twin:
 
     def forward(self, input, hx=None):
         """As torch's. What fastrnn does not cover, wrong arguments included, is torch's own code; see `explain`."""
+        arrays = None if torch.compiler.is_compiling() else short.infer(self, input, hx)
+        if arrays is not None:
+            return self._tensors(arrays)
         parameters = self._parameters_now()
         if self._reason_for_torch(input, hx, parameters) is None:
             return self._run(input, self._as_tuple(hx), parameters)
         return super().forward(input, hx)
 
+    def _parameters_now(self):
+        """The parameters, which `functional_call`, a parametrization or pruning may have put others in place of."""
+        own = self._parameters
+        return [own[name] if name in own else getattr(self, name) for name in self._names()]
+
+    def _layers(self, parameters):
+        """Pairs of each layer's kind and parameters."""
+        each = len(parameters) // self._count
+        return [(self._kind(layer), parameters[layer * each : (layer + 1) * each]) for layer in range(self._count)]
+
     def _reason_for_torch(self, input, hx, parameters):
+        """Why a call is left to torch, or None."""
         packed = input if isinstance(input, PackedSequence) else None
         name, x = ("input", input) if packed is None else ("input.data", input.data)
         if hx is not None and self._memory and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
             return "hx is not a pair"
         states, dtype = self._as_tuple(hx), parameters[0].dtype
-        for given, tensor in zip((name, "hx", "hx"), (x, *states), strict=False):
-            if not isinstance(tensor, torch.Tensor):
-                return f"{given} is a {type(tensor).__name__}"
-        return coverage.of_mode() \
-            or coverage.of_tensors((x, *states, *parameters), (name, *["hx"] * len(states), *self._names()), dtype) \
-            or self._wrong_shape(name, x, packed, states)
+        tensors = (x, *states, *parameters)
+        odd = coverage.unreadable(tensors, dtype)
+        if odd is not None:
+            return coverage.of_tensor((name, *["hx"] * len(states), *self._names())[odd], tensors[odd], dtype)
+        return coverage.of_mode() or self._wrong_shape(name, x, packed, states) or self._wrong_parameter(parameters)
 
-    def _parameters_now(self):
-        """The parameters, which `functional_call`, a parametrization or pruning may have put others in place of."""
-        own = self._parameters
-        return [own[name] if name in own else getattr(self, name) for name in self._names()]
+    def _wrong_shape(self, name, x, packed, states):
+        rows = self._rows(x, packed)
+        if rows is None or x.shape[-1] != self.input_size or not x.numel():
+            return f"{name} has the shape {tuple(x.shape)}"
+        if packed is not None and torch.compiler.is_compiling():
+            return None  # how many rows there are is not known there
+        for state, size in zip(states, self._kind(0).state_sizes(), strict=False):
+            if state.shape != (*rows, size):
+                return f"hx has the shape {tuple(state.shape)}, rather than {(*map(int, rows), size)}"
+        return None
+
+    def _wrong_parameter(self, parameters):
+        shapes = [shape for kind, _ in self._layers(parameters) for shape in kind.shapes()]
+        for name, tensor, shape in zip(self._names(), parameters, shapes, strict=True):
+            if tensor.shape != shape:
+                return f"{name} has the shape {tuple(tensor.shape)}, rather than {shape}"
+        return None
 
     def _as_tuple(self, states):
         return () if states is None else tuple(states) if self._memory else (states,)
@@ -51,28 +77,6 @@ class Twin:
     def _as_given(self, states):
         """The reverse of `_as_tuple`."""
         return tuple(states) if self._memory else states[0]
-
-    def _tensors(self, arrays):
-        """States as the kernels give them, an array or two, as tensors."""
-        if self._memory:
-            h, c = arrays
-            return torch.from_numpy(h), torch.from_numpy(c)
-        return torch.from_numpy(arrays)
-
-    @staticmethod
-    def _plain(x, states, parameters):
-        """Whether a call only has to give results, without a graph of any kind."""
-        return not torch.compiler.is_compiling() and not differentiated((x, *states, *parameters))
-
-    def _infer(self, kind, layers, x, states, parameters, cell, batch_first=False):
-        """Results without a graph, by the short way through the kernels."""
-        each = len(parameters) // layers
-        packs = [packed(kind, parameters[i : i + each]) for i in range(0, len(parameters), each)]
-        x, states = x.contiguous(), [state.contiguous() for state in states]
-        engine, dtype = packs[0].engine, packs[0].dtype
-        addresses = [state.data_ptr() for state in states] + [0] * (2 - len(states))
-        return engine.infer_at([pack.weights for pack in packs], kind.activation, x.shape, x.data_ptr(), *addresses,
-                               dtype, cell, batch_first, torch.get_num_threads())
 
     def __prepare_scriptable__(self):
         """TorchScript compiles torch's own module, over the same parameters."""
@@ -84,49 +88,59 @@ class Twin:
 class Layers(Twin):
     """RNN, LSTM and GRU, over sequences."""
 
+    _is_cell = False
+
+    @property
+    def _batch_first(self):
+        return self.batch_first
+
+    @property
+    def _count(self):
+        return self.num_layers
+
     def _names(self):
         return self._flat_weights_names
 
-    def _wrong_shape(self, name, x, packed, states):
-        batched = packed is not None or x.dim() == 3
-        if x.dim() not in ((2,) if packed is not None else (2, 3)) or x.shape[-1] != self.input_size or not x.numel():
-            return f"{name} has the shape {tuple(x.shape)}"
-        if not states or (packed is not None and torch.compiler.is_compiling()):
-            return None
-        rows = () if not batched else (int(packed.batch_sizes[0]),) if packed is not None \
-            else (x.shape[0 if self.batch_first else 1],)
-        layers = self.num_layers * (2 if self.bidirectional else 1)
-        for state, size in zip(states, (self.proj_size or self.hidden_size, self.hidden_size), strict=False):
-            if state.shape != (layers, *rows, size):
-                return f"hx has the shape {tuple(state.shape)}, rather than {(layers, *rows, size)}"
-        return None
+    def _kind(self, layer):
+        D = 2 if self.bidirectional else 1
+        features = D * (self.proj_size or self.hidden_size) if layer else self.input_size
+        return Kind(self._cell, self._activation, D, self.bias, features, self.hidden_size, self.proj_size)
+
+    def _rows(self, x, packed=None):
+        """The sizes of a state before the last one, with this input; None if that has not the right dimensions."""
+        count = self.num_layers * (2 if self.bidirectional else 1)
+        if packed is not None:
+            return (count, packed.batch_sizes[0]) if x.dim() == 2 else None
+        if x.dim() == 3:
+            return count, x.shape[0 if self.batch_first else 1]
+        return (count,) if x.dim() == 2 else None
+
+    def _tensors(self, arrays):
+        output, states = arrays
+        return torch.from_numpy(output), _pair(states) if self._memory else torch.from_numpy(states)
 
     def _run(self, input, states, parameters):
-        dropped = self.training and self.dropout > 0 and self.num_layers > 1
-        kind = Kind(self._cell, self._activation, 2 if self.bidirectional else 1, self.bias, self.proj_size > 0)
-        if not isinstance(input, PackedSequence) and not dropped and self._plain(input, states, parameters):
-            output, finals = self._infer(kind, self.num_layers, input, states, parameters, False, self.batch_first)
-            return torch.from_numpy(output), self._tensors(finals)
         if isinstance(input, PackedSequence):
             x, batch_sizes, order, back = input
             states = [state if order is None else state.index_select(1, order) for state in states]
-            x, finals = self._stack(kind, x, batch_sizes, states, parameters)
+            x, finals = self._stack(x, batch_sizes, states, parameters)
             finals = [final if back is None else final.index_select(1, back) for final in finals]
             return PackedSequence(x, batch_sizes, order, back), self._as_given(finals)
         if input.dim() == 2:
-            x, finals = self._stack(kind, input[:, None], None, [state[:, None] for state in states], parameters)
+            x, finals = self._stack(input[:, None], None, [state[:, None] for state in states], parameters)
             return x[:, 0], self._as_given([final[:, 0] for final in finals])
-        x, finals = self._stack(kind, input.transpose(0, 1) if self.batch_first else input, None, states, parameters)
+        x, finals = self._stack(input.transpose(0, 1) if self.batch_first else input, None, states, parameters)
         return x.transpose(0, 1) if self.batch_first else x, self._as_given(finals)
 
-    def _stack(self, kind, x, batch_sizes, states, parameters):
+    def _stack(self, x, batch_sizes, states, parameters):
         """Output and final states of all layers over x (T, B, I), or packed (R, I)."""
-        D, each, finals = kind.directions, len(parameters) // self.num_layers, []
-        for layer in range(self.num_layers):
+        finals = []
+        for layer, (kind, of_layer) in enumerate(self._layers(parameters)):
             if layer and self.training and self.dropout:
                 x = torch.nn.functional.dropout(x, self.dropout)
-            of_layer = [state[layer * D : (layer + 1) * D] for state in states] if self.num_layers > 1 else states
-            x, *last = run(kind, batch_sizes, False, x, of_layer, parameters[layer * each : (layer + 1) * each])
+            D = kind.directions
+            begun = [state[layer * D : (layer + 1) * D] for state in states] if self.num_layers > 1 else states
+            x, *last = run(kind, batch_sizes, False, x, begun, of_layer)
             finals.append(last)
         return x, [torch.cat(of_layers) for of_layers in zip(*finals, strict=True)] if finals[1:] else finals[0]
 
@@ -154,24 +168,25 @@ class GRU(Layers, torch.nn.GRU):
 class Cell(Twin):
     """RNNCell, LSTMCell and GRUCell, one step."""
 
+    _is_cell, _batch_first, _count = True, False, 1
+
     def _names(self):
         return ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
 
-    def _wrong_shape(self, name, x, packed, states):
-        if x.dim() not in (1, 2) or x.shape[-1] != self.input_size or not x.numel():
-            return f"{name} has the shape {tuple(x.shape)}"
-        for state in states:
-            if state.shape != (*x.shape[:-1], self.hidden_size):
-                return f"hx has the shape {tuple(state.shape)}, rather than {(*x.shape[:-1], self.hidden_size)}"
-        return None
+    def _kind(self, layer):
+        return Kind(self._cell, self._activation, 1, self.bias, self.input_size, self.hidden_size)
+
+    def _rows(self, x, packed=None):
+        """As of `Layers`."""
+        return x.shape[:-1] if packed is None and x.dim() in (1, 2) else None
+
+    def _tensors(self, arrays):
+        return _pair(arrays) if self._memory else torch.from_numpy(arrays)
 
     def _run(self, input, states, parameters):
-        kind = Kind(self._cell, self._activation, 1, self.bias)
-        if self._plain(input, states, parameters):
-            return self._tensors(self._infer(kind, 1, input, states, parameters, True))
         if input.dim() == 2:
-            return self._as_given(run(kind, None, True, input, states, parameters))
-        results = run(kind, None, True, input[None], [state[None] for state in states], parameters)
+            return self._as_given(run(self._kind(0), None, True, input, states, parameters))
+        results = run(self._kind(0), None, True, input[None], [state[None] for state in states], parameters)
         return self._as_given([state[0] for state in results])
 
 
@@ -193,6 +208,11 @@ class GRUCell(Cell, torch.nn.GRUCell):
     """`torch.nn.GRUCell` that runs in fastrnn, with the same arguments, parameters, buffers, hooks and saved form."""
 
     _cell = "GRU"
+
+
+def _pair(arrays):
+    h, c = arrays
+    return torch.from_numpy(h), torch.from_numpy(c)
 
 
 def explain(module, input, hx=None):

@@ -23,7 +23,7 @@ def needed():
 
 
 def run(kind, batch_sizes, cell, x, states, parameters):
-    """As `run.run`."""
+    """As `run.run`, which packs inside the operator: here parameters may have no memory."""
     results = _layer(x, batch_sizes, list(states), list(parameters), *kind, cell, torch.is_grad_enabled())
     return results[: _count(kind, cell)]
 
@@ -35,19 +35,20 @@ def _count(kind, cell):
 
 @torch.library.custom_op("fastrnn::layer", mutates_args=())
 def _layer(x: torch.Tensor, batch_sizes: torch.Tensor | None, states: list[torch.Tensor],
-           parameters: list[torch.Tensor], name: str, activation: int, directions: int, bias: bool, projected: bool,
-           cell: bool, training: bool) -> list[torch.Tensor]:
+           parameters: list[torch.Tensor], name: str, activation: int, directions: int, bias: bool, input_size: int,
+           hidden_size: int, proj_size: int, cell: bool, training: bool) -> list[torch.Tensor]:
     """Results, and in training cells, saved and middle, empty where there are none."""
-    call = _call(batch_sizes, states, parameters, Kind(name, activation, directions, bias, projected), cell)
+    kind = Kind(name, activation, directions, bias, input_size, hidden_size, proj_size)
+    call = _call(batch_sizes, states, parameters, kind, cell)
     results, kept = layer.forward(call, x, states, training)
     return [*results, *_or_empty(x, _not_results(kept, cell))] if training else results
 
 
 @_layer.register_fake
-def _(x, batch_sizes, states, parameters, name, activation, directions, bias, projected, cell, training):
-    kind = Kind(name, activation, directions, bias, projected)
-    H, P = parameters[0].shape[0] // {"RNN": 1, "LSTM": 4, "GRU": 3}[name], parameters[1].shape[1]
-    sizes, steps = (P, H) if kind.memory else (P,), x.shape[:-1]
+def _(x, batch_sizes, states, parameters, name, activation, directions, bias, input_size, hidden_size, proj_size, cell,
+      training):
+    kind = Kind(name, activation, directions, bias, input_size, hidden_size, proj_size)
+    sizes, steps, H = kind.state_sizes(), x.shape[:-1], hidden_size
     if cell:
         results, steps = [x.new_empty(*steps, size) for size in sizes], (1, *steps)
     else:
@@ -56,22 +57,23 @@ def _(x, batch_sizes, states, parameters, name, activation, directions, bias, pr
         else:
             B = states[0].shape[1] if states else torch.library.get_ctx().new_dynamic_size()
             steps = (*steps, 1)
-        results = [x.new_empty(*x.shape[:-1], directions * P), *[x.new_empty(directions, B, size) for size in sizes]]
+        finals = [x.new_empty(directions, B, size) for size in sizes]
+        results = [x.new_empty(*x.shape[:-1], directions * sizes[0]), *finals]
     if not training:
         return results
     saved = kernels.engine[np.dtype(str(x.dtype).removeprefix("torch."))].saved_columns(name, H)
     cells = x.new_empty(*steps, directions * H) if kind.memory and not cell else None
     saved = x.new_empty(directions, *steps, saved) if saved else None
-    middle = x.new_empty(directions, *steps, H) if projected else None
+    middle = x.new_empty(directions, *steps, H) if proj_size else None
     return [*results, *_or_empty(x, [cells, saved, middle])]
 
 
 @torch.library.custom_op("fastrnn::layer_backward", mutates_args=())
 def _layer_backward(inputs: list[torch.Tensor], batch_sizes: torch.Tensor | None, kept: list[torch.Tensor],
                     grads: list[torch.Tensor], states: int, name: str, activation: int, directions: int, bias: bool,
-                    projected: bool, cell: bool) -> list[torch.Tensor]:
+                    input_size: int, hidden_size: int, proj_size: int, cell: bool) -> list[torch.Tensor]:
     """Gradients of all inputs: x, states, parameters."""
-    kind = Kind(name, activation, directions, bias, projected)
+    kind = Kind(name, activation, directions, bias, input_size, hidden_size, proj_size)
     call = _call(batch_sizes, inputs[1 : 1 + states], inputs[1 + states :], kind, cell)
     kept = [tensor if tensor.numel() else None for tensor in kept]
     return layer.backward(call, inputs, kept, grads, [True] * len(inputs))
@@ -98,7 +100,7 @@ def _backward(ctx, grads):
     found = _layer_backward(list(inputs), ctx.batch_sizes, list(kept), list(grads[: ctx.results]), ctx.states,
                             *ctx.kind, ctx.cell)
     d_states, d_parameters = found[1 : 1 + ctx.states], found[1 + ctx.states :]
-    return found[0], None, d_states, d_parameters, *[None] * 7
+    return found[0], None, d_states, d_parameters, *[None] * 9
 
 
 _layer.register_autograd(_backward, setup_context=_setup_context)

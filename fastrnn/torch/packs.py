@@ -12,8 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import kernels
+from fastrnn.recurrent import parameter_sizes
 
-__all__ = ["Kind", "Pack", "packed"]
+__all__ = ["Kind", "Pack", "find", "packed"]
+
+GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 
 
 class Kind(NamedTuple):
@@ -23,16 +26,28 @@ class Kind(NamedTuple):
     activation: int  # of the kernels' Activation
     directions: int
     bias: bool
-    projected: bool = False
+    input_size: int
+    hidden_size: int
+    proj_size: int = 0
 
     @property
     def memory(self):
         """Whether there is a second state, c."""
         return self.cell == "LSTM"
 
+    def state_sizes(self):
+        """Features of h, and of an LSTM of c."""
+        P = self.proj_size or self.hidden_size
+        return (P, self.hidden_size) if self.memory else (P,)
+
+    def shapes(self):
+        """Of the parameters in torch's order, one direction after the other."""
+        sizes = parameter_sizes(GATES[self.cell], self.input_size, self.hidden_size, self.proj_size, self.bias)
+        return [*sizes.values()] * self.directions
+
     def places(self):
         """Where each of weight_ih, weight_hh, bias_ih, bias_hh, weight_hr stands in a direction's tensors, or None."""
-        return (0, 1, *((2, 3) if self.bias else (None, None)), (4 if self.bias else 2) if self.projected else None)
+        return (0, 1, *((2, 3) if self.bias else (None, None)), (4 if self.bias else 2) if self.proj_size else None)
 
 
 class Pack(NamedTuple):
@@ -46,37 +61,40 @@ class Pack(NamedTuple):
     starts: tuple  # where each begins in a vector of them all, and where that ends
     offsets: tuple  # the same as the kernels take it
 
-    def state_sizes(self):
-        """Features of h, and of an LSTM of c."""
-        return (self.shapes[1][1], self.shapes[0][0] // 4)[: 2 if self.kind.memory else 1]
 
-    def stale(self):
-        """Whether the parameters have changed since."""
-        for weights in self.weights:
-            if weights.stale():
-                return True
-        return False
+_packs = {}  # of id(weight_ih): the parameters' place in memory, and their pack
 
 
-_packs = {}  # of id(weight_ih): where the parameters lay, and their pack
+def find(kind, tensors):
+    """The pack of a layer's parameters, if there is one of them as they lie there and have not changed; else None."""
+    place, pack = _packs.get(id(tensors[0]), (None, None))
+    if place is None or place != _place(kind, tensors):
+        return None
+    for weights in pack.weights:  # of one direction
+        if weights.stale():
+            return None
+    return pack
 
 
 def packed(kind, tensors):
-    """The pack of a layer's parameters, made anew if there is none or they have changed.
+    """The pack of a layer's parameters, which are right for it, made anew if there is none.
 
     Threads may call at once; each gets a right one, whichever is kept.
     """
-    first = tensors[0]
-    source = (kind, first.shape, *[tensor.data_ptr() for tensor in tensors])
-    known, pack = _packs.get(id(first), (None, None))
-    if known == source and not pack.stale():
-        return pack
-    pack = _pack(kind, [tensor.detach().numpy() for tensor in tensors])
-    if all([tensor.is_contiguous() for tensor in tensors]):  # else what was packed is a copy that no one changes
-        if known is None:
-            weakref.finalize(first, _packs.pop, id(first), None).atexit = False
-        _packs[id(first)] = source, pack
+    pack = find(kind, tensors)
+    if pack is None:
+        pack = _pack(kind, [tensor.detach().numpy() for tensor in tensors])
+        place = _place(kind, tensors)
+        if all(place):  # else what was packed is a copy that no one changes
+            if id(tensors[0]) not in _packs:
+                weakref.finalize(tensors[0], _packs.pop, id(tensors[0]), None).atexit = False
+            _packs[id(tensors[0])] = place, pack
     return pack
+
+
+def _place(kind, tensors):
+    """Where the parameters of a layer lie; with a False in it for one that is not contiguous."""
+    return [kind, *[tensor.is_contiguous() and tensor.data_ptr() for tensor in tensors]]
 
 
 def _pack(kind, arrays):

@@ -6,7 +6,7 @@ from fastrnn.torch import layer, operators
 from fastrnn.torch.graph import Layer
 from fastrnn.torch.packs import packed
 
-__all__ = ["differentiated", "run"]
+__all__ = ["run"]
 
 
 def run(kind, batch_sizes, cell, x, states, parameters):
@@ -20,11 +20,6 @@ def run(kind, batch_sizes, cell, x, states, parameters):
     if operators.needed():
         return operators.run(kind, batch_sizes, cell, x, states, parameters)
     call = layer.Call(packed(kind, parameters), batch_sizes, cell, len(states))
-    if differentiated((x, *states, *parameters)):
+    if torch.is_grad_enabled() and any([tensor.requires_grad for tensor in (x, *states, *parameters)]):
         return Layer.apply(call, x, *states, *parameters)
     return layer.forward(call, x, states, training=False)[0]
-
-
-def differentiated(tensors):
-    """Whether torch wants a graph of what is computed from these."""
-    return torch.is_grad_enabled() and any([tensor.requires_grad for tensor in tensors])
