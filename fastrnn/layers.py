@@ -1,6 +1,6 @@
 """Recurrent layers over whole sequences: RNN, LSTM, GRU. Their arguments and equations; `recurrent` does the rest."""
 
-from fastrnn.arguments import boolean, one_of
+from fastrnn.arguments import boolean, one_of, positive_integer
 from fastrnn.recurrence import ACTIVATIONS
 from fastrnn.recurrent import Recurrent, projection_size
 
@@ -146,7 +146,7 @@ class LSTM(Recurrent):
     def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0,
                  bidirectional=False, proj_size=0, device=None, dtype=None, *, rng=None):
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype,
-                         rng, projection_size(proj_size, hidden_size))
+                         rng, projection_size(proj_size, positive_integer("hidden_size", hidden_size)))
 
     def __call__(self, input, hx=None, *, lengths=None, reset=None, out=None, return_cells=False):
         """Run the network, for inference.

@@ -6,13 +6,21 @@ import numpy as np
 
 from fastrnn import kernels
 from fastrnn.arguments import checked_dtype
-from fastrnn.parameters import Gradients, Parameters
+from fastrnn.parameters import Gradients, Parameters, matching
 
-__all__ = ["Module", "Tape"]
+__all__ = ["Given", "Module", "Tape"]
+
+
+class Given(dict):
+    """The weights that a module starts with, by name after a prefix: handed over in place of its `rng`."""
+
+    def __init__(self, weights, prefix=""):
+        super().__init__(weights)
+        self.prefix = prefix
 
 
 class Module:
-    """A set of parameters, drawn uniformly from +-1/sqrt(fan), and kernels that read a packed copy of them.
+    """A set of parameters, drawn uniformly from +-1/sqrt(fan) or given, and kernels that read a packed copy of them.
 
     The packed copy is made at the first call after a change and kept; it is only ever replaced whole, so that
     threads may share a module.
@@ -20,10 +28,12 @@ class Module:
 
     def __init__(self, shapes, fan, device, dtype, rng):
         self.dtype = checked_dtype(dtype, device)
-        self.rng = np.random.default_rng(rng)
+        # Given weights are compared before memory is taken: what a file says of its sizes may be anything.
+        given = matching(shapes, rng, rng.prefix) if isinstance(rng, Given) else None
+        self.rng = np.random.default_rng(rng if given is None else None)
         self.params = Parameters(shapes, self.dtype)
         bound = 1 / np.sqrt(fan)
-        self.params.assign({name: self.rng.uniform(-bound, bound, shape) for name, shape in shapes.items()})
+        self.params.assign(given or {name: self.rng.uniform(-bound, bound, shape) for name, shape in shapes.items()})
         self._start()
 
     def _start(self):
@@ -65,27 +75,28 @@ class Module:
         """
         return {name: array.copy() for name, array in self.params.items()}
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict, *, prefix=""):
         """Replace all parameters; on an error, none.
 
         Parameters
         ----------
         state_dict : mapping of str to array_like
-            Just the names and shapes of `state_dict()`; values may be torch tensors.
+            Just the names and shapes of `state_dict()`. Values may be torch tensors and parameters, of any dtype that
+            NumPy has: ``.float()`` makes one of bfloat16.
+        prefix : str
+            Only the names that begin with it count, and without it: ``"encoder.lstm."`` picks one layer out of a whole
+            model. The dot at its end may be left out.
 
         Raises
         ------
         KeyError
-            Names that are missing or not expected; all are listed.
+            Names that are missing or not expected; all are listed, and the arrays of another shape.
         ValueError
-            An array of another shape.
+            Arrays of another shape; all are listed.
+        TypeError
+            Values that are not real numbers, or that NumPy does not take.
         """
-        missing = [name for name in self.params if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in self.params]
-        if missing or unexpected:
-            raise KeyError(f"state_dict: expected {', '.join(self.params)}; missing: {', '.join(missing) or 'none'}; "
-                           f"unexpected: {', '.join(map(str, unexpected)) or 'none'}")
-        self.params.assign(state_dict)
+        self.params.assign(matching(self.params.shapes, state_dict, prefix))
 
     def __getstate__(self):
         return {name: value for name, value in vars(self).items() if name not in ("_engine", "_packed", "_packing")}

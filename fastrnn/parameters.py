@@ -10,12 +10,55 @@ from math import prod
 
 import numpy as np
 
-__all__ = ["Gradients", "NamedArrays", "Parameters"]
+__all__ = ["Gradients", "NamedArrays", "Parameters", "describe", "matching"]
 
 
 def describe(shape):
     """Shape as it is written in an error message, ``(3, 4)``."""
     return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def real_numbers(name, value):
+    """The value as an array of real numbers; torch tensors are taken from their graph."""
+    if hasattr(value, "detach"):
+        value = value.detach()
+    try:
+        array = np.asarray(value)
+    except (RuntimeError, TypeError, ValueError) as error:  # bfloat16, another device, a ragged list
+        raise TypeError(f"{name}: expected what numpy.asarray takes, got {type(value).__name__}: {error}") from error
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return array
+
+
+def matching(shapes, state_dict, prefix=""):
+    """The values of a state dict as arrays by name, if those that begin with `prefix` are just these parameters.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        As `Module.load_state_dict`.
+    """
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix: expected a str, got {type(prefix).__name__}")
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"state_dict: expected a mapping, got {type(state_dict).__name__}")
+    if prefix:
+        prefix = prefix.removesuffix(".") + "."
+    expected = {prefix + name: name for name in shapes}
+    given = [name for name in state_dict if not prefix or (isinstance(name, str) and name.startswith(prefix))]
+    missing = [name for name in expected if name not in state_dict]
+    unexpected = [str(name) for name in given if name not in expected]
+    arrays = {name: real_numbers(name, state_dict[name]) for name in expected if name in state_dict}
+    wrong = [f"{name}: expected shape {describe(shapes[expected[name]])}, got {describe(array.shape)}"
+             for name, array in arrays.items() if array.shape != shapes[expected[name]]]
+    if missing or unexpected:
+        parts = [f"state_dict: expected {', '.join(expected)}", f"missing: {', '.join(missing) or 'none'}",
+                 f"unexpected: {', '.join(unexpected) or 'none'}", *wrong]
+        raise KeyError("; ".join(parts))
+    if wrong:
+        raise ValueError(f"state_dict: {'; '.join(wrong)}")
+    return {expected[name]: array for name, array in arrays.items()}
 
 
 class NamedArrays(Mapping):
@@ -106,7 +149,8 @@ class Parameters(NamedArrays):
         Parameters
         ----------
         mapping : mapping of str to array_like
-            Anything `numpy.asarray` takes, CPU torch tensors included, in the shape of the parameter.
+            Anything `numpy.asarray` takes, CPU torch tensors included (with or without a gradient, not of bfloat16),
+            in the shape of the parameter.
 
         Raises
         ------
@@ -115,7 +159,7 @@ class Parameters(NamedArrays):
         ValueError
             An array of another shape.
         TypeError
-            Values that are not real numbers.
+            Values that are not real numbers, or that NumPy does not take.
         """
         new = {name: self._checked(name, value) for name, value in mapping.items()}
         flat = np.array(self._values)
@@ -128,9 +172,7 @@ class Parameters(NamedArrays):
     def _checked(self, name, value):
         if name not in self.shapes:
             raise KeyError(f"{name}: expected one of {', '.join(self)}")
-        value = np.asarray(value)
-        if value.dtype.kind not in "fiu":
-            raise TypeError(f"{name}: expected real numbers, got dtype {value.dtype}")
+        value = real_numbers(name, value)
         if value.shape != self.shapes[name]:
             raise ValueError(f"{name}: expected shape {describe(self.shapes[name])}, got {describe(value.shape)}")
         return value

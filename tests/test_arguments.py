@@ -105,6 +105,73 @@ def test_weights_change_only_knowingly_and_are_seen(rnn):
     assert not np.array_equal(rnn(X)[0], before)
 
 
+class Model(torch.nn.Module):
+    """A model of torch with two layers in it, of which the tests pick one."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = torch.nn.ModuleDict({"rnn": torch.nn.RNN(4, 3, 2)})
+        self.encoder2 = torch.nn.RNN(4, 3, 2)
+        self.head = torch.nn.Linear(3, 2)
+
+
+@pytest.mark.parametrize("prefix", ["encoder.rnn.", "encoder.rnn"])
+def test_load_state_dict_picks_a_layer_of_torch(rnn, prefix):
+    its = Model()
+    expected = {name: value.detach().numpy() for name, value in its.encoder["rnn"].named_parameters()}
+    for state in (its.state_dict(), dict(its.named_parameters()),  # the second with gradients
+                  {name: value.numpy() for name, value in its.state_dict().items()} | {3: None}):
+        rnn.load_state_dict(fastrnn.RNN(4, 3, 2).state_dict())
+        rnn.load_state_dict(state, prefix=prefix)
+        assert all(np.array_equal(rnn.params[name], value) for name, value in expected.items())
+    head = fastrnn.Linear(3, 2)
+    head.load_state_dict(its.state_dict(), prefix="head")
+    head.params["bias"] = its.head.bias  # with a gradient
+    rnn.load_state_dict(dict(its.encoder["rnn"].named_parameters()))
+
+
+def test_load_state_dict_lists_all_that_is_wrong(rnn):
+    before, state = rnn(X)[0], rnn.state_dict()
+    wrong = {**state, "weight_hh_l1": np.ones((2, 2)), "bias_ih_l0": np.ones(4)}
+    shapes = (r"bias_ih_l0: expected shape \(3,\), got \(4,\)", r"weight_hh_l1: expected shape \(3, 3\), got \(2, 2\)")
+    with pytest.raises(ValueError, match=f"state_dict: {shapes[0]}; {shapes[1]}$"):
+        rnn.load_state_dict(wrong)
+    del wrong["bias_hh_l0"], wrong["weight_ih_l1"]
+    with pytest.raises(KeyError, match="state_dict: expected weight_ih_l0, .*; missing: bias_hh_l0, weight_ih_l1; "
+                                       f"unexpected: 7, other; {shapes[0]}; {shapes[1]}"):
+        rnn.load_state_dict(wrong | {7: 1, "other": 2})
+    model = Model().state_dict()
+    del model["encoder.rnn.bias_hh_l1"]
+    with pytest.raises(KeyError, match=r"expected encoder.rnn.weight_ih_l0, .*; missing: encoder.rnn.bias_hh_l1; "
+                                       "unexpected: encoder.rnn.more'$"):
+        rnn.load_state_dict(model | {"encoder.rnn.more": 1}, prefix="encoder.rnn")
+    with pytest.raises(KeyError, match=r"missing: encoder.weight_ih_l0, .*; unexpected: encoder.rnn.weight_ih_l0, "):
+        rnn.load_state_dict(model, prefix="encoder")
+    with pytest.raises(KeyError, match=r"missing: decoder.weight_ih_l0, .*; unexpected: none"):
+        rnn.load_state_dict(model, prefix="decoder")
+    with pytest.raises(TypeError, match="prefix: expected a str, got int"):
+        rnn.load_state_dict(model, prefix=1)
+    with pytest.raises(TypeError, match="state_dict: expected a mapping, got list"):
+        rnn.load_state_dict([*state])
+    assert np.array_equal(rnn(X)[0], before)
+
+
+def test_values_that_numpy_does_not_take(rnn):
+    state, before = rnn.state_dict(), rnn.params.flat.copy()
+    for value, message in [
+        (torch.ones(3, dtype=torch.bfloat16), "expected what numpy.asarray takes, got Tensor: .*BFloat16"),
+        (torch.ones(3, device="meta"), "expected what numpy.asarray takes, got Tensor: .*meta"),
+        ([1.0, [2.0, 3.0]], "expected what numpy.asarray takes, got list: .*inhomogeneous"),
+        (["a", "b", "c"], "expected real numbers, got dtype <U1"),
+        (np.ones(3, complex), "expected real numbers, got dtype complex128"),
+    ]:
+        with pytest.raises(TypeError, match=f"bias_ih_l0: {message}"):
+            rnn.load_state_dict(state | {"bias_ih_l0": value})
+        with pytest.raises(TypeError, match=f"bias_ih_l0: {message}"):
+            rnn.params["bias_ih_l0"] = value
+    assert np.array_equal(rnn.params.flat, before)
+
+
 def test_copies_and_repr(rnn):
     expected = rnn(X)[0]
     for twin in (pickle.loads(pickle.dumps(rnn)), copy.copy(rnn), copy.deepcopy(rnn)):
@@ -192,10 +259,11 @@ def test_bad_out_is_not_written(layer):
     (ValueError, r"proj_size: expected from 0 to 2 \(below hidden_size\), got 3", {"proj_size": 3}),
     (ValueError, r"proj_size: expected from 0 to 2 \(below hidden_size\), got -1", {"proj_size": -1}),
     (TypeError, "proj_size: expected an int, got float", {"proj_size": 1.0}),
+    (TypeError, "hidden_size: expected an int, got str", {"hidden_size": "3", "proj_size": 1}),
 ])
 def test_bad_projection(error, message, arguments):
     with pytest.raises(error, match=message):
-        fastrnn.LSTM(4, 3, **arguments)
+        fastrnn.LSTM(**{"input_size": 4, "hidden_size": 3, **arguments})
 
 
 def test_bad_states_and_gradients_of_an_lstm():
