@@ -13,7 +13,8 @@ class Module:
     """A set of parameters, drawn uniformly from +-1/sqrt(fan), and kernels that read a packed copy of them.
 
     The packed copy is made at the first call after a change and kept; it is only ever replaced whole, so that
-    threads may share a module. No lock keeps two from packing at once: a child forked meanwhile would wait for it forever.
+    threads may share a module. No lock keeps two from packing at once: a child forked meanwhile would wait for it for
+    ever.
     """
 
     def __init__(self, shapes, fan, device, dtype, rng):
