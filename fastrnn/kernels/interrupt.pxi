@@ -1,7 +1,7 @@
 # Ctrl-C during a long call. Python runs the handlers of signals in its main thread, and there between its own
-# instructions alone, so a kernel that takes seconds lets them in itself: the calling thread looks at the clock between two
-# chunks of its work, and every LOOK_EVERY milliseconds takes the GIL and asks Python. If a handler raises, as that of
-# Ctrl-C does, all threads leave, and the call ends with what was raised. A call of one chunk never reads the clock.
+# instructions alone, so a kernel that takes seconds lets them in itself: the calling thread looks at the clock between
+# two chunks of its work, and every LOOK_EVERY milliseconds takes the GIL and asks Python. If a handler raises, as that
+# of Ctrl-C does, all threads leave, and the call ends with what was raised. A call of one chunk never reads the clock.
 
 cdef extern from * nogil:
     """
@@ -39,8 +39,8 @@ cdef void look_for_signals(Interrupt* interrupt) noexcept nogil:
 cdef bint leaves(Interrupt* interrupt, Barrier* barrier, int thread, int chunk) noexcept nogil:
     """Whether a thread is to leave instead of doing its chunk of that number.
 
-    Threads that meet in every chunk at a barrier (else NULL) have to leave behind the same one: thread 0 of them names it
-    when it begins with it, which all others see when they are through, having met it in between.
+    Threads that meet in every chunk at a barrier (else NULL) have to leave behind the same one: thread 0 of them names
+    it when it begins with it, which all others see when they are through, having met it in between.
     """
     cdef bint raised = atomic_get(&interrupt.raised)
     if barrier == NULL:
