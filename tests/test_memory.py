@@ -235,7 +235,7 @@ def test_offsets_beyond_an_int(kind, lengths, axis):
     assert all_same(*found)
 
 
-@pytest.mark.slow  # half a minute, and 12 GB
+@pytest.mark.slow  # one to four minutes, and 12 GB
 def test_an_input_of_five_gigabytes():
     T, I = 20_000, 1 << 16
     layer, rng = fastrnn.GRU(I, 3, rng=0), np.random.default_rng(0)
