@@ -1,7 +1,5 @@
 """What RNN, RNNCell and Linear have in common: parameters, their packed copies, saving and loading; the tape."""
 
-import threading
-
 import numpy as np
 
 from fastrnn import kernels
@@ -23,7 +21,8 @@ class Module:
     """A set of parameters, drawn uniformly from +-1/sqrt(fan) or given, and kernels that read a packed copy of them.
 
     The packed copy is made at the first call after a change and kept; it is only ever replaced whole, so that
-    threads may share a module.
+    threads may share a module. No lock keeps two from packing at once: a child forked meanwhile would wait for it for
+    ever.
     """
 
     def __init__(self, shapes, fan, device, dtype, rng):
@@ -39,7 +38,6 @@ class Module:
     def _start(self):
         self._engine = kernels.engine[self.dtype]
         self._packed = (-1, None)  # version of the weights, packed weights
-        self._packing = threading.Lock()
 
     def _pack(self):
         """The weights packed for the kernels, of whatever form the module's calls need."""
@@ -48,12 +46,9 @@ class Module:
     def _packed_weights(self):
         version, packed = self._packed
         if version != self.params.version:
-            with self._packing:
-                version, packed = self._packed
-                if version != self.params.version:
-                    version = self.params.version
-                    packed = self._pack()
-                    self._packed = (version, packed)
+            version = self.params.version
+            packed = self._pack()
+            self._packed = (version, packed)
         return packed
 
     def _gradients(self, into):
@@ -99,7 +94,7 @@ class Module:
         self.params.assign(matching(self.params.shapes, state_dict, prefix))
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name not in ("_engine", "_packed", "_packing")}
+        return {name: value for name, value in vars(self).items() if name not in ("_engine", "_packed")}
 
     def __setstate__(self, state):
         vars(self).update(state)

@@ -93,7 +93,8 @@ class Linear(Module):
         d_y : array_like, (..., out_features)
             Gradient of the loss with respect to y.
         into : Gradients, optional
-            Gradients of an earlier pass over the same shapes, to which these are added in place.
+            Gradients of an earlier pass over the same shapes, to which these are added in place. If Ctrl-C ends the
+            call, some may have been added.
 
         Returns
         -------

@@ -111,7 +111,8 @@ class Recurrent(Module):
             Where a new sequence begins inside a row: the state before such a step is zero. The reverse direction
             runs the pieces apart as well; `hx` is what it starts the last one from.
         out : tuple, optional
-            Arrays for the results, as they are returned: written and returned instead of new ones.
+            Arrays for the results, as they are returned: written and returned instead of new ones. If Ctrl-C, or
+            another signal whose handler raises, ends the call, they hold no results, and no state to go on from.
 
         Returns
         -------
@@ -167,7 +168,8 @@ class Recurrent(Module):
         d_hx : array_like, shaped like `h_n`, optional
             Gradient of the loss with respect to `h_n`; zeros if None. Of an LSTM a pair, either of which may be None.
         into : Gradients, optional
-            Gradients of an earlier pass over the same shapes, to which these are added in place.
+            Gradients of an earlier pass over the same shapes, to which these are added in place. If Ctrl-C, or between
+            two layers a lack of memory, ends the call, some may have been added.
 
         Returns
         -------
@@ -180,6 +182,8 @@ class Recurrent(Module):
             A tape used before, or older than the weights.
         ValueError, TypeError
             A wrong shape or dtype, or a tape of another network. The tape is then still open.
+        MemoryError, KeyboardInterrupt
+            The tape is then still open.
         """
         return self._back(tape, d_output, d_hx, None, into)
 

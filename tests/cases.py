@@ -4,13 +4,31 @@ import warnings
 
 import numpy as np
 import torch
+from helpers import flat
 
 import fastrnn
 from fastrnn import reference
 
-__all__ = ["Case", "by_reference", "by_torch", "finite_worst_error", "reference_cell", "run"]
+__all__ = ["KINDS", "Case", "by_reference", "by_torch", "finite_worst_error", "make", "passes", "reference_cell", "run"]
 
 SIZES = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 129, 130]
+
+
+KINDS = ["RNN", "LSTM", "GRU", "GRU, reset before", "LSTM, projected"]
+
+
+def make(kind, I, H, num_layers=1, **options):
+    """A layer of that kind, of seed 0."""
+    options |= {"reset_after": False} if kind == "GRU, reset before" else {}
+    options |= {"proj_size": H // 2} if kind == "LSTM, projected" else {}
+    return getattr(fastrnn, kind.split(",")[0])(I, H, num_layers, rng=0, **options)
+
+
+def passes(layer, x, d, **options):
+    """All results of a forward and a backward pass."""
+    output, states, tape = layer.forward(x, **options)
+    g = layer.backward(tape, d)
+    return flat([output, states, g.input, g.hx, g.params.flat])
 
 
 class Case:

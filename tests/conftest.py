@@ -13,15 +13,21 @@ ROOT = Path(__file__).parents[1]  # bench/ lies beside tests/ and is not install
 MODULES = ["__main__", "case", "cases", "compare", "floor", "limits", "measure", "peers", "report", "results", "timing"]
 
 
+@pytest.fixture(autouse=True)
+def threads():
+    """The number of threads is after each test what it was before."""
+    before = fastrnn.get_num_threads()
+    yield
+    fastrnn.set_num_threads(before)
+
+
 @pytest.fixture
 def bench(monkeypatch):
     """The benchmark's modules, beside whichever fastrnn is under test."""
-    threads = fastrnn.get_num_threads()
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
     modules = SimpleNamespace(**{name: importlib.import_module(f"bench.{name}") for name in MODULES})
     monkeypatch.setattr(modules.limits, "SECONDS", 0.01)
-    yield modules
-    fastrnn.set_num_threads(threads)
+    return modules
 
 
 @pytest.fixture

@@ -1,4 +1,8 @@
-"""How the tests compare: tolerances, the checker, and numerical gradients."""
+"""How the tests compare: tolerances, the checker, bits, and numerical gradients; and a Python of its own for a test."""
+
+import os
+import subprocess
+import sys
 
 import numpy as np
 
@@ -69,6 +73,27 @@ def numerical_gradient(function, x):
         below[index] -= step
         gradient[index] = (function(above) - function(below)) / (above[index] - below[index])
     return gradient
+
+
+def same(a, b):
+    """Whether two arrays have the same bits, any NaN being like any other."""
+    return a.shape == b.shape and np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a), np.signbit(b))
+
+
+def flat(states):
+    """States, gradients of states or whole results as a flat list of arrays."""
+    return [a for state in states for a in flat(state)] if isinstance(states, (tuple, list)) else [states]
+
+
+def all_same(a, b):
+    """The same bits in all arrays of two results."""
+    return all(map(same, flat(a), flat(b)))
+
+
+def python(code, **environment):
+    """Run code in a Python of its own, with these environment variables besides."""
+    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, text=True,
+                          capture_output=True, timeout=120)
 
 
 def rows(table):

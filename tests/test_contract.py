@@ -1,62 +1,22 @@
 """The numerics contract: the same bits for a row in any batch, on any threads, in one call or in pieces."""
 
-import os
 import shutil
-import subprocess
-import sys
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import Case, by_reference, finite_worst_error, reference_cell, run
-from helpers import assert_close
+from cases import KINDS, Case, by_reference, finite_worst_error, make, passes, reference_cell, run
+from helpers import all_same, assert_close, flat, python, same
 
 import fastrnn
 from fastrnn import kernels, reference
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    before = fastrnn.get_num_threads()
-    yield
-    fastrnn.set_num_threads(before)
-
-
-def same(a, b):
-    return a.shape == b.shape and np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a), np.signbit(b))
-
-
-KINDS = ["RNN", "LSTM", "GRU", "GRU, reset before", "LSTM, projected"]
-
-
-def make(kind, I, H, num_layers=1, **options):
-    """A layer of that kind, of seed 0."""
-    options |= {"reset_after": False} if kind == "GRU, reset before" else {}
-    options |= {"proj_size": H // 2} if kind == "LSTM, projected" else {}
-    return getattr(fastrnn, kind.split(",")[0])(I, H, num_layers, rng=0, **options)
-
-
-def flat(states):
-    """States, gradients of states or whole results as a flat list of arrays."""
-    return [a for state in states for a in flat(state)] if isinstance(states, (tuple, list)) else [states]
-
-
-def all_same(a, b):
-    return all(map(same, flat(a), flat(b)))
-
-
 def rows_of(states, rows):
     """Those rows of states (..., N, H)."""
     return tuple(s[:, rows] for s in states) if isinstance(states, tuple) else states[:, rows]
-
-
-def passes(layer, x, d, **options):
-    output, states, tape = layer.forward(x, **options)
-    g = layer.backward(tape, d)
-    return flat([output, states, g.input, g.hx, g.params.flat])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -335,11 +295,6 @@ def test_activations_within_4_ulp(build, name, dtype):
     assert np.isnan(activation_of(build, name, dtype([np.nan]))).all()
 
 
-def python(code, **environment):
-    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, text=True,
-                          capture_output=True, timeout=120)
-
-
 def test_import_leaves_subnormals_and_forced_builds():
     code = "import numpy as np, fastrnn; x = np.full(9, 1e-40, np.float32) * np.float32(0.5); assert (x > 0).all()"
     assert python(code).returncode == 0
@@ -357,18 +312,3 @@ def test_sources_without_kernels_say_so(tmp_path):
     result = python("import fastrnn", PYTHONPATH=str(tmp_path))
     assert "ImportError: fastrnn: expected compiled kernels in" in result.stderr
     assert "'pip install -e .' builds them in place" in result.stderr
-
-
-def test_shared_by_threads_and_after_fork():
-    rnn = fastrnn.RNN(64, 128, rng=0)
-    x = np.random.default_rng(0).standard_normal((50, 32, 64), np.float32)
-    fastrnn.set_num_threads(2)
-    expected = rnn(x)[0]
-    with ThreadPoolExecutor(4) as pool:
-        assert all(same(output, expected) for output, _ in pool.map(lambda _: rnn(x), range(40)))
-    code = ("import os, signal, numpy as np, fastrnn; fastrnn.set_num_threads(2)\n"
-            "rnn = fastrnn.RNN(64, 128, rng=0); x = np.ones((50, 32, 64), np.float32); e = rnn(x)[0]; pid = os.fork()\n"
-            "if pid == 0:\n    signal.alarm(30); os._exit(0 if (rnn(x)[0] == e).all() else 1)\n"
-            "assert os.waitpid(pid, 0)[1] == 0")
-    result = python(code)
-    assert result.returncode == 0, result.stderr

@@ -255,10 +255,11 @@ cdef void carry_over(const Sweep* s, const Direction* d, const Share* share, con
         copy_columns(d.dz + (s.chunk_rows + b) * s.dz_row, dz + b * s.dz_row, s.dz_row)
 
 
-cdef void backward_direction(const Sweep* s, Direction* d, const Share* share, real* workspace) noexcept nogil:
+cdef void backward_direction(Sweep* s, Direction* d, const Share* share, real* workspace) noexcept nogil:
     cdef Py_ssize_t end = s.T
     cdef Chunk chunk
-    while end > 0:
+    cdef int number = 0
+    while end > 0 and goes_on(s, d, share, number):
         chunk = chunk_before(s, d, end)
         backward_chain(s, d, share, &chunk, workspace)
         barrier_wait(&d.barrier)
@@ -266,6 +267,7 @@ cdef void backward_direction(const Sweep* s, Direction* d, const Share* share, r
         carry_over(s, d, share, &chunk)
         barrier_wait(&d.barrier)
         end = chunk.first
+        number += 1
 
 
 cdef void backward_worker(void* sweep, int worker) noexcept nogil:

@@ -5,11 +5,13 @@
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from fastrnn.kernels.pool cimport (
-    Barrier, Task, barrier_wait, pool_acquire, pool_release, pool_run,
+    Barrier, Interrupt, Task, barrier_for, barrier_wait, leaves, look_for_signals, pass_on, pool_acquire, pool_release,
+    pool_run,
 )
 
 cdef extern from "<stdlib.h>" nogil:
@@ -80,6 +82,7 @@ def linear_forward(Affine affine_map not None, const real[:, ::1] x not None, re
     job.w, job.bias = affine_map.w, affine_map.bias
     with nogil:
         run_linear(linear_forward_worker, &job, threads)
+    pass_on(&job.interrupt)
 
 
 def linear_backward(Affine affine_map not None, const real[:, ::1] x not None, const real[:, ::1] dy not None,
@@ -99,6 +102,7 @@ def linear_backward(Affine affine_map not None, const real[:, ::1] x not None, c
     with nogil:
         run_linear(linear_backward_worker, &job, threads)
     free(job.workspace)
+    pass_on(&job.interrupt)
 
 
 cdef int begin(Sweep* s, tuple weights, int activation, Py_ssize_t T, Py_ssize_t B) except -1:
@@ -185,11 +189,13 @@ cdef int sweep_forward(Sweep* s, tuple weights, int threads, real* workspace, Py
     workers = pool_acquire(workers_wanted(s, threads))
     try:
         share_out(s, workers)
+        s.meet = s.by_units
         s.workspace = workspace
         if s.workers * s.workspace_size > size:
             s.workspace = own = allocate(s.workers * s.workspace_size)
         with nogil:
             pool_run(forward_worker, s, s.workers)
+        pass_on(&s.interrupt)
     finally:
         free(own)
         if workers > 1:
@@ -278,6 +284,7 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
     workers = pool_acquire(workers_wanted(&s, threads))
     try:
         share_out(&s, workers)
+        s.meet = True
         s.workspace_size = backward_workspace(&s, panels, s.workers // s.directions if s.workers > 1 else 1)
         dz = allocate(s.directions * dz_size + s.workers * s.workspace_size)
         for i in range(s.directions):
@@ -286,6 +293,7 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
         with nogil:
             pool_run(backward_worker, &s, s.workers)
         free(dz)
+        pass_on(&s.interrupt)
     finally:
         free(counts)
         if workers > 1:

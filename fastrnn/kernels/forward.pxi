@@ -43,13 +43,14 @@ cdef void final_state(const Sweep* s, const Direction* d, const Share* share, Py
             copy_columns(d.c_n + b * s.H + unit, c + unit, units)
 
 
-cdef void forward_direction(const Sweep* s, Direction* d, const Share* share, real* workspace) noexcept nogil:
+cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* workspace) noexcept nogil:
     cdef Step step
     cdef Panels w = own_panels(d.w_ih, share, s.cell.gates)
     cdef Py_ssize_t first = 0, t, M, after
     cdef Rows z = strided(workspace, s.B * w.count * PANEL, w.count * PANEL)
     cdef real* gathered = workspace + s.chunk_rows * z.b
     cdef Chunk chunk
+    cdef int number = 0
     cdef const real* y_bias = d.y_bias
     begin_step(s, d, share, &step)
     step.x_row = z.b
@@ -65,7 +66,7 @@ cdef void forward_direction(const Sweep* s, Direction* d, const Share* share, re
         step.second.columns = d.w_second.columns
     if d.alive != NULL:
         final_state(s, d, share, -1, max(alive(s, d, share, 0), alive(s, d, share, s.T - 1)), share.M)
-    while first < s.T:
+    while first < s.T and goes_on(s, d, share, number):
         chunk = chunk_from(s, d, first)
         input_part(s, d, share, &chunk, z, w, d.bias + step.unit * s.cell.gates)
         for t in range(first, first + chunk.n):
@@ -87,6 +88,7 @@ cdef void forward_direction(const Sweep* s, Direction* d, const Share* share, re
             if s.by_units:
                 barrier_wait(&d.barrier)
         first += chunk.n
+        number += 1
 
 
 cdef void forward_worker(void* sweep, int worker) noexcept nogil:

@@ -210,6 +210,7 @@ cdef int infer_stack(list layers, int activation, Shape s, Rows x, Rows output, 
             copy_states(begun, after, of_h, of_c)
         s.T = min(steps, T - first)
         for layer in range(s.layers):
+            PyErr_CheckSignals()
             infer_layer(layers, layer, activation, &s, rows_at(x, first, 0) if layer == 0 else between[(layer - 1) % 2],
                         rows_at(output, first, 0) if layer == s.layers - 1 else between[layer % 2], begun, after,
                         memory, threads)

@@ -1,5 +1,9 @@
 # The affine map over any number of rows, shared among workers: the readout, forward and back.
 
+cdef enum:
+    LINEAR_ROWS = 1024       # rows forward between two looks for signals
+
+
 cdef struct LinearPass:
     Rows x
     Rows y                   # back: dy
@@ -12,25 +16,38 @@ cdef struct LinearPass:
     real* workspace          # back: a chunk of dy, and of x in panels
     int workers
     Barrier barrier
+    Interrupt interrupt
 
 
 cdef void run_linear(Task task, LinearPass* job, int threads) noexcept nogil:
     cdef double flops = 2.0 * job.rows * job.w.K * job.w.columns
     cdef int workers = pool_acquire(<int>min(<double>threads, 1 + flops / WORK_WORTH_A_WORKER))
-    job.workers = job.barrier.size = workers
-    job.barrier.waiting = job.barrier.round = 0
+    job.workers = workers
+    job.interrupt.raised = job.interrupt.next_look = 0
+    barrier_for(&job.barrier, workers)
     pool_run(task, job, workers)
     if workers > 1:
         pool_release()
 
 
+cdef inline bint linear_goes_on(LinearPass* job, Barrier* barrier, int worker, int chunk) noexcept nogil:
+    """As `goes_on` of a sweep."""
+    if worker == 0 and chunk:
+        look_for_signals(&job.interrupt)
+    return not leaves(&job.interrupt, barrier, worker, chunk)
+
+
 cdef void linear_forward_worker(void* linear_pass, int worker) noexcept nogil:
     cdef LinearPass* job = <LinearPass*>linear_pass
-    affine(job.y, job.bias, job.x, job.w, job.w.columns, 1, job.rows, worker, job.workers)
+    cdef Py_ssize_t first = 0
+    while first < job.rows and linear_goes_on(job, NULL, worker, <int>(first // LINEAR_ROWS)):
+        affine(rows_at(job.y, 0, first), job.bias, rows_at(job.x, 0, first), job.w, job.w.columns, 1,
+               min(LINEAR_ROWS, job.rows - first), worker, job.workers)
+        first += LINEAR_ROWS
 
 
 cdef void linear_backward_worker(void* linear_pass, int worker) noexcept nogil:
-    """dx by rows; dW a chunk of rows at a time, each worker other panels of x and other columns of dy."""
+    """A chunk of rows at a time: dx by rows, dW by other panels of x for each worker, db by other columns of dy."""
     cdef LinearPass* job = <LinearPass*>linear_pass
     cdef Py_ssize_t K = job.w.columns, N = job.w.K, dy_row = padded_row(N)
     cdef Py_ssize_t chunk = min(job.rows, BACKWARD_ROWS), first = 0, n, r, panel
@@ -38,12 +55,12 @@ cdef void linear_backward_worker(void* linear_pass, int worker) noexcept nogil:
     cdef Py_ssize_t of_y = panels_for(N)
     cdef real* dy = job.workspace
     cdef Panels x
-    affine(job.dx, NULL, job.y, job.w, K, 1, job.rows, worker, job.workers)
     x.data = dy + chunk * dy_row + start * PANEL * chunk
     x.count = end - start
     x.columns = min(K, end * PANEL) - start * PANEL
-    while first < job.rows:
+    while first < job.rows and linear_goes_on(job, &job.barrier, worker, <int>(first // chunk)):
         n = min(chunk, job.rows - first)
+        affine(rows_at(job.dx, 0, first), NULL, rows_at(job.y, 0, first), job.w, K, 1, n, worker, job.workers)
         for r in range(n * worker // job.workers, n * (worker + 1) // job.workers):
             copy_columns(dy + r * dy_row, job.y.data + (first + r) * N, N)
         x.K = n

@@ -10,7 +10,8 @@ A worker is kept off its caller's processor: left to itself the scheduler of a v
 one when it woke a sleeper, and to leave them there for several milliseconds (bench/NOTES.md).
 """
 
-from libc.stdlib cimport calloc
+from libc.limits cimport INT_MAX
+from libc.stdlib cimport calloc, free
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_t:
@@ -64,6 +65,8 @@ cdef extern from * nogil:
     #else
     #define relax() ((void)0)
     #endif
+    /* By this name threadpoolctl knows the library (threads.py). */
+    const int fastrnn_pool = 1;
     #define atomic_get(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
     #define atomic_set(p, value) __atomic_store_n(p, value, __ATOMIC_SEQ_CST)
     #define atomic_swap(p, value) __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST)
@@ -156,6 +159,8 @@ cdef bint hire() noexcept nogil:
         pthread_detach(box.thread)
         mailboxes[workers_alive] = box
         workers_alive += 1
+    else:
+        free(box)
     return started
 
 
@@ -193,6 +198,13 @@ cdef void pool_release() noexcept nogil:
     atomic_set(&busy, 0)
 
 
+cdef void barrier_for(Barrier* barrier, int size) noexcept nogil:
+    """Make a barrier for `size` threads."""
+    barrier.waiting = barrier.round = 0
+    barrier.size = size
+    barrier.last_chunk = INT_MAX
+
+
 cdef void barrier_wait(Barrier* barrier) noexcept nogil:
     """Wait until all `size` threads have come; what they wrote before is then seen by all."""
     cdef int spins = 0, this_round
@@ -219,3 +231,5 @@ cdef void forget_workers() noexcept nogil:
 
 
 pthread_atfork(NULL, NULL, forget_workers)
+
+include "interrupt.pxi"

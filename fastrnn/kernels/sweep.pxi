@@ -59,6 +59,8 @@ cdef struct Sweep:
     int directions
     int workers              # in all
     bint by_units            # workers of a direction share hidden units, else rows
+    bint meet                # they meet at its barrier in every chunk
+    Interrupt interrupt
     Direction direction[2]
     real* workspace          # one part for each worker
     Py_ssize_t workspace_size
@@ -74,6 +76,7 @@ cdef struct Share:
     # what one worker does of a direction
     int worker
     int workers
+    bint caller              # it is the calling thread's
     Py_ssize_t b             # rows b .. b + M - 1
     Py_ssize_t M
     Py_ssize_t panel         # hidden units from this panel on
@@ -162,9 +165,7 @@ cdef void share_out(Sweep* s, int workers) noexcept nogil:
         each = <int>min(<Py_ssize_t>max(1, workers // s.directions), s.B)
     s.workers = each * s.directions if workers >= s.directions else 1
     for d in range(s.directions):
-        s.direction[d].barrier.size = each
-        s.direction[d].barrier.waiting = 0
-        s.direction[d].barrier.round = 0
+        barrier_for(&s.direction[d].barrier, each)
 
 
 cdef Py_ssize_t first_row(const Sweep* s, int worker, int workers) noexcept nogil:
@@ -183,6 +184,7 @@ cdef Share share_of(const Sweep* s, const Direction* d, int worker) noexcept nog
     cdef Py_ssize_t panels = panels_for(s.H)
     share.workers = d.barrier.size
     share.worker = worker % share.workers
+    share.caller = worker == 0
     share.b = share.panel = 0
     share.M = s.B
     share.panels = panels
@@ -194,6 +196,13 @@ cdef Share share_of(const Sweep* s, const Direction* d, int worker) noexcept nog
         share.M = (s.B if share.worker == share.workers - 1 else first_row(s, share.worker + 1, share.workers)) \
             - share.b
     return share
+
+
+cdef inline bint goes_on(Sweep* s, Direction* d, const Share* share, int chunk) noexcept nogil:
+    """Whether a worker is to do its chunk of that number; if not, a signal has come and it leaves."""
+    if share.caller and (chunk or share.b):
+        look_for_signals(&s.interrupt)
+    return not leaves(&s.interrupt, &d.barrier if s.meet else NULL, share.worker, chunk)
 
 
 cdef inline int first_direction(const Sweep* s, int worker) noexcept nogil:

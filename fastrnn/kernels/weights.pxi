@@ -1,13 +1,14 @@
 # Packed weights as Python objects: made once for a version of the weights, and read by all calls until the next.
 
-cdef Panels new_panels(Py_ssize_t K, Py_ssize_t columns) except *:
-    """Room for packed weights."""
-    cdef Panels w
+cdef int make_room(Panels* w, Py_ssize_t K, Py_ssize_t columns) except -1:
+    """Room for packed weights, in place of what an attempt that ran out of memory has left."""
+    free(w.data)
+    w.data = NULL
     w.K = K
     w.columns = columns
     w.count = panels_for(columns)
     w.data = allocate(w.count * K * PANEL)
-    return w
+    return 0
 
 
 cdef real* new_bias(const real[::1] first, const real[::1] second, Py_ssize_t count, Py_ssize_t units, int gates,
@@ -33,7 +34,7 @@ cdef class Affine:
     def __cinit__(self, const real[:, ::1] weight not None, const real[::1] bias=None):
         cdef Py_ssize_t N = weight.shape[0], K = weight.shape[1]
         self.weight = weight
-        self.w = new_panels(K, N)
+        make_room(&self.w, K, N)
         pack_forward(&self.w, &weight[0, 0], N, 1, PANEL)
         self.bias = new_bias(bias, None, self.w.count * PANEL, N, 1, PANEL)
 
@@ -46,7 +47,7 @@ cdef class Affine:
         """Pack for dx = dy W. Under the GIL, so that one caller does it for all."""
         cdef int only = 0
         if self.w_back.data == NULL:
-            self.w_back = new_panels(self.weight.shape[0], self.weight.shape[1])
+            make_room(&self.w_back, self.weight.shape[0], self.weight.shape[1])
             pack_back(&self.w_back, &self.weight[0, 0], self.weight.shape[0], &only, 1)
         return 0
 
@@ -106,15 +107,15 @@ cdef class Weights:
         self.I, self.H, self.P = w_ih.shape[1], w_ih.shape[0] // c.gates, w_hh.shape[1]
         self.packed_from = self.source()
         columns = (self.H + c.span - 1) // c.span * c.span  # of a gate
-        self.ih = new_panels(self.I, c.gates * columns)
+        make_room(&self.ih, self.I, c.gates * columns)
         pack_forward(&self.ih, &w_ih[0, 0], self.H, c.gates, c.span)
-        self.hh = new_panels(self.P, c.recurrent_gates * columns)
+        make_room(&self.hh, self.P, c.recurrent_gates * columns)
         pack_forward(&self.hh, &w_hh[0, 0], self.H, c.recurrent_gates, c.span)
         if w_hr is not None:
-            self.second = new_panels(self.H, self.P)
+            make_room(&self.second, self.H, self.P)
             pack_forward(&self.second, &w_hr[0, 0], self.P, 1, PANEL)
         elif c.second:
-            self.second = new_panels(self.P, self.H)
+            make_room(&self.second, self.P, self.H)
             pack_forward(&self.second, &w_hh[c.recurrent_gates * self.H, 0], self.H, 1, PANEL)
         self.pack_biases(b_ih, b_hh)
 
@@ -161,16 +162,16 @@ cdef class Weights:
         for gate in range(self.cell.gates):
             gates[gate] = gate
         if self.cell.second:
-            self.second_back = new_panels(whole_vectors(self.P), self.H)
+            make_room(&self.second_back, whole_vectors(self.P), self.H)
             if self.w_hr is not None:
                 pack_back(&self.second_back, &self.w_hr[0, 0], self.P, gates, 1)
             else:
                 pack_back(&self.second_back, &self.w_hh[self.cell.recurrent_gates * self.H, 0], self.H, gates, 1)
-        self.ih_back = new_panels(self.cell.gates * length, self.I)
+        make_room(&self.ih_back, self.cell.gates * length, self.I)
         pack_back(&self.ih_back, &self.w_ih[0, 0], self.H, gates, self.cell.gates)
         for gate in range(self.cell.recurrent_gates):
             gates[self.cell.recurrent_slot[gate]] = gate
-        self.hh_back = new_panels(self.cell.recurrent_slots * length, self.P)
+        make_room(&self.hh_back, self.cell.recurrent_slots * length, self.P)
         pack_back(&self.hh_back, &self.w_hh[0, 0], self.H, gates, self.cell.recurrent_slots)
         return 0
 

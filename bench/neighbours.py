@@ -1,0 +1,87 @@
+"""python -m bench.neighbours: the kernels beside NumPy and torch in one process, on Python's threads, and in silence.
+
+Three tables of ratios, each the median of what a call takes under some condition over what it takes without: beside
+another library, which computes between the calls; shared by Python's threads; on input that decays into subnormal
+numbers. Needs torch.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import torch
+
+import fastrnn
+
+ROUNDS, CALLS = 5, 60  # calls in a round
+
+
+def seconds(call):
+    """Seconds that a call takes."""
+    start = perf_counter()
+    call()
+    return perf_counter() - start
+
+
+def beside(call, other):
+    """How many times as long a call takes where another one precedes each."""
+    ratios = []
+    for _ in range(ROUNDS):
+        alone = median(seconds(call) for _ in range(CALLS))
+        alternating = median((other(), seconds(call))[1] for _ in range(CALLS))
+        ratios.append(alternating / alone)
+    return median(ratios)
+
+
+def neighbours():
+    """Ratios of our calls beside others', and of theirs beside ours."""
+    lstm, x = fastrnn.LSTM(128, 128, rng=0), np.ones((50, 32, 128), np.float32)
+    a = np.random.default_rng(0).standard_normal((768, 768), np.float32)
+    b = torch.from_numpy(a)
+    theirs = {"numpy matmul": lambda: a @ a, "torch matmul": lambda: b @ b}
+    with torch.no_grad():
+        for name, other in theirs.items():
+            print(f"fastrnn beside {name:13} {beside(lambda: lstm(x), other):5.2f}"
+                  f"    {name} beside fastrnn {beside(other, lambda: lstm(x)):5.2f}"
+                  f"    beside itself, other data {beside(other, lambda: np.copy(a)):5.2f}")
+
+
+def throughput(layer, x, number):
+    """Calls a second of so many Python threads that share a layer."""
+    with ThreadPoolExecutor(number) as pool:
+        return 200 / seconds(lambda: [*pool.map(lambda _: layer(x), range(200))])
+
+
+def shared():
+    """Throughput of more Python threads, in that of one."""
+    layer, x, before = fastrnn.GRU(64, 128, rng=0), np.ones((50, 16, 64), np.float32), fastrnn.get_num_threads()
+    for each in sorted({1, before}):
+        fastrnn.set_num_threads(each)
+        rates = [median(throughput(layer, x, number) for _ in range(ROUNDS)) for number in (1, 2, 4)]
+        print(f"Python threads 1, 2, 4 on calls of up to {each}: " + "  ".join(f"{r / rates[0]:.2f}" for r in rates))
+    fastrnn.set_num_threads(before)
+
+
+def silence():
+    """Ratios of decaying input to noise."""
+    rng = np.random.default_rng(0)
+    for H in (32, 128):
+        noise = rng.standard_normal((2000, 1, H), np.float32)
+        # Subnormal from step 126 to 149, then 0; and throughout.
+        fading, low = noise * np.float32(0.5) ** np.float32(range(2000))[:, None, None], noise * np.float32(1e-41)
+        for name, options in [("RNN", {}), ("RNN", {"nonlinearity": "relu"}), ("LSTM", {}), ("GRU", {})]:
+            layer = getattr(fastrnn, name)(H, H, rng=0, bias=False, **options)
+            ratios = [[], []]
+            for _ in range(ROUNDS):
+                plain = median(seconds(lambda: layer(noise)) for _ in range(CALLS))  # noqa: B023
+                for found, x in zip(ratios, (fading, low), strict=True):
+                    found.append(median(seconds(lambda: layer(x)) for _ in range(CALLS)) / plain)  # noqa: B023
+            label = name + (" relu" if options else "")
+            print(f"H{H} {label:9} decaying {median(ratios[0]):5.2f}   subnormal throughout {median(ratios[1]):5.2f}")
+
+
+if __name__ == "__main__":
+    neighbours()
+    shared()
+    silence()
