@@ -130,7 +130,7 @@ class Cell(Module):
             if into.input.shape != shown:
                 raise ValueError(f"into.input: expected shape {describe(shown)}, got {describe(into.input.shape)}")
         d_x = recurrence.backward(self._engine, weights, self._activation, record, states, None, None, d_states,
-                                  params.flat, self._offsets)
+                                  params.flat, self._offsets, add=into is not None)
         tape._close()
         gradients = Gradients(d_x[0] if batched else d_x[0, 0], self._as_given(d_states, batched), params)
         if into is None:

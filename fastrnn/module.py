@@ -52,9 +52,9 @@ class Module:
         return packed
 
     def _gradients(self, into):
-        """Where parameter gradients are summed up: those of `into`, or new ones."""
+        """Where parameter gradients go: they are added to those of `into`, or written to new arrays."""
         if into is None:
-            return self.params.zeros_like()
+            return self.params.empty_like()
         if not isinstance(into, Gradients):
             raise TypeError(f"into: expected Gradients, got {type(into).__name__}")
         if into.params.shapes != self.params.shapes or into.params.flat.dtype != self.dtype:

@@ -86,16 +86,16 @@ class NamedArrays(Mapping):
         self.offsets = dict(zip(self.shapes, accumulate(sizes, initial=0), strict=False))
         self.flat = np.zeros(sum(sizes), dtype)
 
-    def zeros_like(self):
-        """Zeros under the same names.
+    def empty_like(self):
+        """Arrays of any values under the same names.
 
         Returns
         -------
         NamedArrays
         """
-        zeros = NamedArrays.__new__(NamedArrays)
-        zeros.shapes, zeros.offsets, zeros.flat = self.shapes, self.offsets, np.zeros(self.flat.shape, self.flat.dtype)
-        return zeros
+        empty = NamedArrays.__new__(NamedArrays)
+        empty.shapes, empty.offsets, empty.flat = self.shapes, self.offsets, np.empty(self.flat.shape, self.flat.dtype)
+        return empty
 
     def __getitem__(self, name):
         start, shape = self.offsets[name], self.shapes[name]
@@ -214,7 +214,7 @@ class Gradients:
         if not isinstance(other, Gradients):
             return NotImplemented
         hx = tuple(map(np.copy, self.hx)) if isinstance(self.hx, tuple) else None if self.hx is None else self.hx.copy()
-        total = Gradients(self.input.copy(), hx, self.params.zeros_like())
+        total = Gradients(self.input.copy(), hx, self.params.empty_like())
         total.params.flat[:] = self.params.flat
         total += other
         return total

@@ -117,7 +117,10 @@ class Linear(Module):
         if x.size:
             self._engine.linear_backward(
                 packed, x.reshape(-1, self.in_features), d_y.reshape(-1, self.out_features),
-                d_x.reshape(-1, self.in_features), params["weight"], params.get("bias"), get_num_threads())
+                d_x.reshape(-1, self.in_features), params["weight"], params.get("bias"), into is not None,
+                get_num_threads())
+        elif into is None:
+            params.flat[:] = 0
         tape._close()
         if into is None:
             return Gradients(d_x, None, params)

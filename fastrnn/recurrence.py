@@ -79,19 +79,21 @@ def forward(engine, weights, activation, x, states, output, finals, lengths=None
 
 
 def backward(engine, weights, activation, record, states, d_output, d_cells, d_states, d_params, offsets, lengths=None,
-             reset=None, *, threads=None):
+             reset=None, *, add=False, threads=None):
     """Back through `forward`; returns the gradient of x.
 
-    `d_states` holds the gradients of the final states, and then those of the initial ones. To the vector `d_params` is
-    added, at the `offsets` of this layer.
+    `d_states` holds the gradients of the final states, and then those of the initial ones. The vector `d_params`
+    is written at the `offsets` of this layer, or with `add` added to.
     """
     x, output, cells, saved, middle = record
     if not (len(x) and x.shape[1]):
+        if not add:
+            d_params[:] = 0  # all of it: no layer has a step
         return np.zeros(x.shape, x.dtype)
     (h0, c0), (d_h, d_c) = _pair(states), _pair(d_states)
     d_x = np.empty((len(weights), *x.shape), x.dtype)  # the directions run side by side, each into its own
     engine.layer_backward(weights, activation, x, h0, c0, output, cells, saved, middle, d_output, d_cells, d_x, d_h,
-                          d_c, d_params, offsets, lengths, reset, threads or get_num_threads())
+                          d_c, d_params, offsets, add, lengths, reset, threads or get_num_threads())
     if len(d_x) == 2:
         d_x[0] += d_x[1]
     return d_x[0]

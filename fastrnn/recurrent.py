@@ -267,7 +267,8 @@ class Recurrent(Module):
             record, mask = steps[layer]
             g = recurrence.backward(
                 self._engine, packed[layer], self._activation, record, self._part(states, layer), g, g_cells,
-                self._part(d_states, layer), params.flat, self._offsets[layer], layout.lengths, layout.reset)
+                self._part(d_states, layer), params.flat, self._offsets[layer], layout.lengths, layout.reset,
+                add=into is not None)
             g_cells = None
             if mask is not None:
                 g *= mask

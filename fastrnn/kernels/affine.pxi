@@ -100,9 +100,12 @@ cdef void pack_rows(real* panel, Rows x, Py_ssize_t T, Py_ssize_t B, Py_ssize_t 
             pack_panel(panel + t * B * PANEL, x.data + t * x.t, B, x.b, columns)
 
 
-cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_t dy_row, Py_ssize_t M,
-                          Panels x) noexcept nogil:
-    """dW of (3) for the columns in x; rows of dW outside, so that a few columns of dy stay in the cache."""
+cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_t dy_row, Py_ssize_t M, Panels x,
+                          bint add) noexcept nogil:
+    """dW of (3) for the columns in x; rows of dW outside, so that a few columns of dy stay in the cache.
+
+    It is added to what is there, or written: dW is as large as W, and with few rows moving it is all there is to do.
+    """
     cdef Product p
     cdef Py_ssize_t m = 0
     p.out_row = p.start_row = dw_row
@@ -118,15 +121,15 @@ cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_
     while m < M:
         p.M = min(MOST_ROWS, M - m)
         p.out = dw + m * dw_row
-        p.start = p.out
+        p.start = p.out if add else NULL
         p.a = dy + m
         product(&p)
         m += p.M
 
 
 cdef void bias_gradient(real* db, const real* dy, Py_ssize_t dy_row, Py_ssize_t rows, Py_ssize_t first,
-                        Py_ssize_t last) noexcept nogil:
-    """db of (3) for columns first .. last - 1."""
+                        Py_ssize_t last, bint add) noexcept nogil:
+    """db of (3) for columns first .. last - 1, added to what is there or written."""
     cdef Py_ssize_t n = first, r, i
     cdef tile_values values
     cdef vec total
@@ -136,5 +139,5 @@ cdef void bias_gradient(real* db, const real* dy, Py_ssize_t dy_row, Py_ssize_t 
             total = total + load(dy + r * dy_row + n)
         store(values.values, total)
         for i in range(min(LANES, last - n)):
-            db[n + i] += values.values[i]
+            db[n + i] = db[n + i] + values.values[i] if add else values.values[i]
         n += LANES

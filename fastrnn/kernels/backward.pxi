@@ -177,21 +177,21 @@ cdef void pack_states(const Sweep* s, const Direction* d, const Chunk* chunk, re
             zero_rows(reset, out, PANEL, M, PANEL)
 
 
-cdef void gate_gradients(const Sweep* s, const Direction* d, Operand operand, Panels packed,
-                         Py_ssize_t column) noexcept nogil:
+cdef void gate_gradients(const Sweep* s, const Direction* d, Operand operand, Panels packed, Py_ssize_t column,
+                         bint add) noexcept nogil:
     """Columns `column` and on of all weights that saw the operand."""
     cdef Py_ssize_t slot = whole_vectors(s.H)
     cdef int gate
     if operand == MIDDLE and s.cell.second_slot < 0:
-        weight_gradient(d.dw_second + column, s.H, d.dz + s.cell.slots * slot, s.dz_row, s.P, packed)
+        weight_gradient(d.dw_second + column, s.H, d.dz + s.cell.slots * slot, s.dz_row, s.P, packed, add)
         return
     for gate in range(s.cell.gates):
         if operand == INPUT:
             weight_gradient(d.dw_ih + gate * s.H * s.I + column, s.I, d.dz + (s.cell.input_slot + gate) * slot,
-                            s.dz_row, s.H, packed)
+                            s.dz_row, s.H, packed, add)
         elif (operand == STATE) == (gate < s.cell.recurrent_gates):
             weight_gradient(d.dw_hh + gate * s.H * s.P + column, s.P, d.dz + s.cell.recurrent_slot[gate] * slot,
-                            s.dz_row, s.H, packed)
+                            s.dz_row, s.H, packed, add)
 
 
 cdef void weight_columns(const Sweep* s, const Direction* d, Operand operand, Py_ssize_t start, Py_ssize_t end,
@@ -209,7 +209,7 @@ cdef void weight_columns(const Sweep* s, const Direction* d, Operand operand, Py
     for panel in range(start, end):
         pack_operand(s, d, operand, chunk, workspace + (panel - start) * packed.K * PANEL, panel * PANEL,
                      min(PANEL, columns - panel * PANEL))
-    gate_gradients(s, d, operand, packed, start * PANEL)
+    gate_gradients(s, d, operand, packed, start * PANEL, chunk.add)
 
 
 cdef void input_gradient(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk) noexcept nogil:
@@ -221,7 +221,7 @@ cdef void input_gradient(const Sweep* s, const Direction* d, const Share* share,
         affine(packed_at(d.dx, chunk), NULL, dz, d.w_ih, s.I, 1, chunk.rows, share.worker, share.workers)
 
 
-cdef void bias_gradients(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t rows) noexcept nogil:
+cdef void bias_gradients(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk) noexcept nogil:
     cdef Py_ssize_t panels = panels_for(s.H), slot = whole_vectors(s.H)
     cdef Py_ssize_t first = panels * share.worker // share.workers * PANEL
     cdef Py_ssize_t last = min(s.H, panels * (share.worker + 1) // share.workers * PANEL)
@@ -229,8 +229,10 @@ cdef void bias_gradients(const Sweep* s, const Direction* d, const Share* share,
     if d.db_ih == NULL:
         return
     for gate in range(s.cell.gates):
-        bias_gradient(d.db_ih + gate * s.H, d.dz + (s.cell.input_slot + gate) * slot, s.dz_row, rows, first, last)
-        bias_gradient(d.db_hh + gate * s.H, d.dz + s.cell.recurrent_slot[gate] * slot, s.dz_row, rows, first, last)
+        bias_gradient(d.db_ih + gate * s.H, d.dz + (s.cell.input_slot + gate) * slot, s.dz_row, chunk.rows,
+                      first, last, chunk.add)
+        bias_gradient(d.db_hh + gate * s.H, d.dz + s.cell.recurrent_slot[gate] * slot, s.dz_row, chunk.rows, first,
+                      last, chunk.add)
 
 
 cdef void chunk_gradients(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk,
@@ -244,7 +246,7 @@ cdef void chunk_gradients(const Sweep* s, const Direction* d, const Share* share
     weight_columns(s, d, INPUT, start, end, chunk, workspace)
     weight_columns(s, d, STATE, start - of_x, end - of_x, chunk, workspace)
     weight_columns(s, d, MIDDLE, start - of_x - of_h, end - of_x - of_h, chunk, workspace)
-    bias_gradients(s, d, share, chunk.rows)
+    bias_gradients(s, d, share, chunk)
 
 
 cdef void carry_over(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk) noexcept nogil:
@@ -261,6 +263,7 @@ cdef void backward_direction(Sweep* s, Direction* d, const Share* share, real* w
     cdef int number = 0
     while end > 0 and goes_on(s, d, share, number):
         chunk = chunk_before(s, d, end)
+        chunk.add = s.add or number > 0
         backward_chain(s, d, share, &chunk, workspace)
         barrier_wait(&d.barrier)
         chunk_gradients(s, d, share, &chunk, workspace)

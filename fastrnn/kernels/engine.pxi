@@ -86,8 +86,8 @@ def linear_forward(Affine affine_map not None, const real[:, ::1] x not None, re
 
 
 def linear_backward(Affine affine_map not None, const real[:, ::1] x not None, const real[:, ::1] dy not None,
-                    real[:, ::1] dx not None, real[:, ::1] dw not None, real[::1] db, int threads):
-    """Back through linear_forward: dx is written, dw and db (None without bias) are added to."""
+                    real[:, ::1] dx not None, real[:, ::1] dw not None, real[::1] db, bint add, int threads):
+    """Back through linear_forward: dx is written, dw and db (None without bias) are added to or written."""
     cdef LinearPass job
     cdef Py_ssize_t rows = min(x.shape[0], BACKWARD_ROWS), K = x.shape[1], N = dy.shape[1]
     affine_map.prepare_backward()
@@ -95,6 +95,7 @@ def linear_backward(Affine affine_map not None, const real[:, ::1] x not None, c
     job.rows = x.shape[0]
     job.w = affine_map.w_back
     job.dw = &dw[0, 0]
+    job.add = add
     job.db = NULL
     if db is not None:
         job.db = &db[0]
@@ -241,13 +242,13 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
                    const real[:, :, :] cells, real[:, :, :, ::1] saved, real[:, :, :, ::1] middle,
                    const real[:, :, :] d_output, const real[:, :, :] d_cells, real[:, :, :, ::1] d_x not None,
                    real[:, :, ::1] d_h not None, real[:, :, ::1] d_c, real[::1] d_params not None,
-                   tuple offsets not None, const Py_ssize_t[::1] lengths, const unsigned char[:, :, ::1] reset,
-                   int threads):
+                   tuple offsets not None, bint add, const Py_ssize_t[::1] lengths,
+                   const unsigned char[:, :, ::1] reset, int threads):
     """Back through layer_forward.
 
     d_x (D, T, B, I) is written. d_h and d_c hold the gradients of h_n and c_n and then get those of h0 and c0. To
-    d_params is added; offsets says for each direction where w_ih, w_hh, b_ih, b_hh and w_hr begin there, -1 where there
-    is none. d_output and d_cells may be None, for zeros.
+    d_params is added, or it is written; offsets says for each direction where w_ih, w_hh, b_ih, b_hh and w_hr begin
+    there, -1 where there is none. d_output and d_cells may be None, for zeros.
     """
     cdef Sweep s
     cdef Direction* d
@@ -284,7 +285,7 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
     workers = pool_acquire(workers_wanted(&s, threads))
     try:
         share_out(&s, workers)
-        s.meet = True
+        s.meet, s.add = True, add
         s.workspace_size = backward_workspace(&s, panels, s.workers // s.directions if s.workers > 1 else 1)
         dz = allocate(s.directions * dz_size + s.workers * s.workspace_size)
         for i in range(s.directions):

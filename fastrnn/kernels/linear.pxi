@@ -14,6 +14,7 @@ cdef struct LinearPass:
     real* dw
     real* db                 # NULL without bias
     real* workspace          # back: a chunk of dy, and of x in panels
+    bint add                 # back: to dw and db, instead of writing them
     int workers
     Barrier barrier
     Interrupt interrupt
@@ -68,9 +69,9 @@ cdef void linear_backward_worker(void* linear_pass, int worker) noexcept nogil:
             pack_panel(x.data + panel * n * PANEL, job.x.data + first * K + (start + panel) * PANEL, n, K,
                        min(PANEL, x.columns - panel * PANEL))
         barrier_wait(&job.barrier)
-        weight_gradient(job.dw + start * PANEL, K, dy, dy_row, N, x)
+        weight_gradient(job.dw + start * PANEL, K, dy, dy_row, N, x, job.add or first > 0)
         if job.db != NULL:
             bias_gradient(job.db, dy, dy_row, n, of_y * worker // job.workers * PANEL,
-                          min(N, of_y * (worker + 1) // job.workers * PANEL))
+                          min(N, of_y * (worker + 1) // job.workers * PANEL), job.add or first > 0)
         barrier_wait(&job.barrier)
         first += n

@@ -59,6 +59,7 @@ cdef struct Sweep:
     int directions
     int workers              # in all
     bint by_units            # workers of a direction share hidden units, else rows
+    bint add                 # going back: to d_params, instead of writing them
     bint meet                # they meet at its barrier in every chunk
     Interrupt interrupt
     Direction direction[2]
@@ -96,6 +97,7 @@ cdef struct Chunk:
     Py_ssize_t n
     Py_ssize_t rows
     Py_ssize_t before        # rows that lie before those of the chunk, if packed
+    bint add                 # its weight gradients to those that are there
 
 
 cdef Py_ssize_t rows_of_step(const Sweep* s, const Direction* d, Py_ssize_t t) noexcept nogil:

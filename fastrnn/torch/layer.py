@@ -87,7 +87,7 @@ def backward(call, inputs, kept, grads, needed):
     d_states = tuple([np.zeros(state.shape, state.dtype) if grad is None else
                       np.array(array_of(grad).reshape(state.shape), order="C")
                       for grad, state in zip(d_finals, states, strict=True)])
-    d_parameters = np.zeros(pack.starts[-1], x.dtype)
+    d_parameters = np.empty(pack.starts[-1], x.dtype)
     record = recurrence.Record(x, output, cells, saved, middle)
     d_x = recurrence.backward(
         pack.engine, pack.weights, pack.kind.activation, record, states, d_output, None, d_states, d_parameters,
