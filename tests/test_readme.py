@@ -17,7 +17,7 @@ def names_after(program):
 
 
 def test_every_program_is_run_here():
-    assert len(PROGRAMS) == 5
+    assert len(PROGRAMS) == 8
 
 
 def test_walk_through():
@@ -48,3 +48,21 @@ def test_streaming():
 
 def test_truncated_back_propagation_learns():
     assert names_after(PROGRAMS[4])["loss"] < 0.02  # the mean square of a sine is 0.5
+
+
+def test_from_pytorch(capsys):
+    names = names_after(PROGRAMS[5])
+    assert capsys.readouterr().out == "fastrnn\n"
+    assert names["model"]["lstm"].weight_ih_l0.grad is not None
+
+
+def test_files(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names_after(PROGRAMS[6])
+    assert capsys.readouterr().out == "{'encoder': GRU(4, 8, num_layers=2), 'head': Linear(8, 3)}\n"
+
+
+def test_onnx(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names_after(PROGRAMS[7])
+    assert capsys.readouterr().out.splitlines() == ["LSTM(8, 8) ('initial_h', 'initial_c')", "True"]
