@@ -112,7 +112,7 @@ def test_calls_do_not_leak(name):
 @pytest.mark.parametrize("name", CALLS)
 def test_a_hundred_thousand_calls_do_not_leak(name):
     grown = growth(CALLS[name](), 100_000)
-    print(name, grown)  # a leak of 8 bytes a call would be 800,000. Measured: at most LONGGROWN.
+    print(name, grown)  # a leak of 8 bytes a call would be 800,000. Measured: 0 of all.
     assert grown < 500_000
 
 
