@@ -222,7 +222,7 @@ def test_a_handler_that_does_not_raise_changes_nothing():
     layer, x, calls = fastrnn.GRU(64, 128, rng=0), np.zeros((10_000, 8, 64), np.float32), []
     expected = layer(x)[0]
     before = signal.signal(signal.SIGALRM, lambda *_: calls.append(layer(x[:50])[0]))  # a call within the call
-    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
     try:
         output = layer(x)[0]
     finally:
