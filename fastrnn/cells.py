@@ -89,10 +89,10 @@ class Cell(Module):
             To be given to `backward`, once. One a step is open when a sequence is stepped through.
         """
         x, states, batched = self._arguments(input, hx)
-        output, *cells = finals = recurrence.new_states(states)
+        output, *cells = finals = recurrence.new_states(states)  # of one step the output is the final state
         weights = self._packed_weights()
-        record = recurrence.forward(self._engine, weights, self._activation, x, states, output,
-                                    recurrence.new_states(states), cells=cells[0] if cells else None, training=True)
+        record = recurrence.forward(self._engine, weights, self._activation, x, states, output, finals,
+                                    cells=cells[0] if cells else None, training=True)
         for final in finals:
             final.flags.writeable = False
         return self._as_given(finals, batched), Tape(self, (record, states, batched, weights))
@@ -169,8 +169,8 @@ class Cell(Module):
 
     def _as_given(self, states, batched):
         """States (1, N, H) as the caller knows them."""
-        shown = tuple(state[0] if batched else state[0, 0] for state in states)
-        return shown if self._states == 2 else shown[0]
+        shown = [state[0] if batched else state[0, 0] for state in states]
+        return tuple(shown) if self._states == 2 else shown[0]
 
     def _arguments_shown(self):
         shown = f"{self.input_size}, {self.hidden_size}"

@@ -52,8 +52,8 @@ def forward(call, x, states, training):
     pack, lengths = call.pack, call.lengths()
     x, states = _arrays(call, x, states, lengths)
     finals = recurrence.new_states(states)
-    if call.cell:  # its state is its output; the finals only take what the kernel writes twice
-        output, *cells = recurrence.new_states(states)
+    if call.cell:  # of one step the output is the final state
+        output, *cells = finals
         cells = cells[0] if cells else None
     else:
         output, *cells = [np.empty((*x.shape[:2], len(pack.weights) * state.shape[2]), x.dtype) for state in states]
