@@ -104,6 +104,18 @@ def test_relu(module):
     assert_same(plain, twin, torch.randn(6, 3, 4, dtype=torch.float64)[: 6 if module == "RNN" else 1].squeeze(0), None)
 
 
+def test_dropout_without_a_graph():
+    """Where the weights are packed already, too."""
+    plain, twin = twins("LSTM", 4, 5, 3, dropout=0.5)
+    x = torch.randn(6, 3, 4, dtype=torch.float64)
+    for _ in range(2):
+        with torch.no_grad():
+            torch.manual_seed(1)
+            expected = plain(x)[0]
+            torch.manual_seed(1)
+            assert_close(twin(x)[0], expected, TOLERANCE[torch.float64])
+
+
 def test_bits_are_those_of_the_plain_layer():
     twin = fastrnn.torch.GRU(5, 7, 2, bidirectional=True)
     plain = fastrnn.GRU(5, 7, 2, bidirectional=True)

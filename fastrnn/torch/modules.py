@@ -22,7 +22,7 @@ class Twin:
 
     def forward(self, input, hx=None):
         """As torch's. What fastrnn does not cover, wrong arguments included, is torch's own code; see `explain`."""
-        arrays = None if torch.compiler.is_compiling() else short.infer(self, input, hx)
+        arrays = None if torch.compiler.is_compiling() or self._drops() else short.infer(self, input, hx)
         if arrays is not None:
             return self._tensors(arrays)
         parameters = self._parameters_now()
@@ -98,6 +98,10 @@ class Layers(Twin):
     def _count(self):
         return self.num_layers
 
+    def _drops(self):
+        """Whether a call drops anything."""
+        return self.training and self.dropout > 0 and self.num_layers > 1
+
     def _names(self):
         return self._flat_weights_names
 
@@ -136,7 +140,7 @@ class Layers(Twin):
         """Output and final states of all layers over x (T, B, I), or packed (R, I)."""
         finals = []
         for layer, (kind, of_layer) in enumerate(self._layers(parameters)):
-            if layer and self.training and self.dropout:
+            if layer and self._drops():
                 x = torch.nn.functional.dropout(x, self.dropout)
             D = kind.directions
             begun = [state[layer * D : (layer + 1) * D] for state in states] if self.num_layers > 1 else states
@@ -169,6 +173,9 @@ class Cell(Twin):
     """RNNCell, LSTMCell and GRUCell, one step."""
 
     _is_cell, _batch_first, _count = True, False, 1
+
+    def _drops(self):
+        return False
 
     def _names(self):
         return ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
