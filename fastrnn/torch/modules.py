@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fastrnn.recurrence import ACTIVATIONS
 from fastrnn.torch import coverage, short
 from fastrnn.torch.packs import Kind
-from fastrnn.torch.run import run
+from fastrnn.torch.run import differentiated, run
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Twin", "explain"]
 
@@ -22,13 +22,14 @@ class Twin:
 
     def forward(self, input, hx=None):
         """As torch's. What fastrnn does not cover, wrong arguments included, is torch's own code; see `explain`."""
-        arrays = None if torch.compiler.is_compiling() or self._drops() else short.infer(self, input, hx)
-        if arrays is not None:
-            return self._tensors(arrays)
         parameters = self._parameters_now()
-        if self._reason_for_torch(input, hx, parameters) is None:
-            return self._run(input, self._as_tuple(hx), parameters)
-        return super().forward(input, hx)
+        packs = None if torch.compiler.is_compiling() else short.packs_of(self, input, hx, parameters)
+        if packs is None and self._reason_for_torch(input, hx, parameters) is not None:
+            return super().forward(input, hx)
+        states = self._as_tuple(hx)
+        if packs is None or self._drops() or differentiated((input, *states, *parameters)):
+            return self._run(input, states, parameters, packs)
+        return self._tensors(short.infer(self, input, states, packs))
 
     def _parameters_now(self):
         """The parameters, which `functional_call`, a parametrization or pruning may have put others in place of."""
@@ -123,20 +124,21 @@ class Layers(Twin):
         output, states = arrays
         return torch.from_numpy(output), _pair(states) if self._memory else torch.from_numpy(states)
 
-    def _run(self, input, states, parameters):
+    def _run(self, input, states, parameters, packs):
         if isinstance(input, PackedSequence):
             x, batch_sizes, order, back = input
             states = [state if order is None else state.index_select(1, order) for state in states]
-            x, finals = self._stack(x, batch_sizes, states, parameters)
+            x, finals = self._stack(x, batch_sizes, states, parameters, packs)
             finals = [final if back is None else final.index_select(1, back) for final in finals]
             return PackedSequence(x, batch_sizes, order, back), self._as_given(finals)
         if input.dim() == 2:
-            x, finals = self._stack(input[:, None], None, [state[:, None] for state in states], parameters)
+            states = [state[:, None] for state in states]
+            x, finals = self._stack(input[:, None], None, states, parameters, packs)
             return x[:, 0], self._as_given([final[:, 0] for final in finals])
-        x, finals = self._stack(input.transpose(0, 1) if self.batch_first else input, None, states, parameters)
+        x, finals = self._stack(input.transpose(0, 1) if self.batch_first else input, None, states, parameters, packs)
         return x.transpose(0, 1) if self.batch_first else x, self._as_given(finals)
 
-    def _stack(self, x, batch_sizes, states, parameters):
+    def _stack(self, x, batch_sizes, states, parameters, packs):
         """Output and final states of all layers over x (T, B, I), or packed (R, I)."""
         finals = []
         for layer, (kind, of_layer) in enumerate(self._layers(parameters)):
@@ -144,7 +146,7 @@ class Layers(Twin):
                 x = torch.nn.functional.dropout(x, self.dropout)
             D = kind.directions
             begun = [state[layer * D : (layer + 1) * D] for state in states] if self.num_layers > 1 else states
-            x, *last = run(kind, batch_sizes, False, x, begun, of_layer)
+            x, *last = run(kind, batch_sizes, False, x, begun, of_layer, packs and packs[layer])
             finals.append(last)
         return x, [torch.cat(of_layers) for of_layers in zip(*finals, strict=True)] if finals[1:] else finals[0]
 
@@ -190,10 +192,11 @@ class Cell(Twin):
     def _tensors(self, arrays):
         return _pair(arrays) if self._memory else torch.from_numpy(arrays)
 
-    def _run(self, input, states, parameters):
+    def _run(self, input, states, parameters, packs):
+        kind, pack = self._kind(0), packs and packs[0]
         if input.dim() == 2:
-            return self._as_given(run(self._kind(0), None, True, input, states, parameters))
-        results = run(self._kind(0), None, True, input[None], [state[None] for state in states], parameters)
+            return self._as_given(run(kind, None, True, input, states, parameters, pack))
+        results = run(kind, None, True, input[None], [state[None] for state in states], parameters, pack)
         return self._as_given([state[0] for state in results])
 
 

@@ -66,13 +66,13 @@ _packs = {}  # of id(weight_ih): the parameters' place in memory, and their pack
 
 
 def find(kind, tensors):
-    """The pack of a layer's parameters, if there is one of them as they lie there and have not changed; else None."""
+    """The pack of these parameters, if there has been one of them where they lie; made anew if they have changed."""
     place, pack = _packs.get(id(tensors[0]), (None, None))
     if place is None or place != _place(kind, tensors):
         return None
     for weights in pack.weights:  # of one direction
         if weights.stale():
-            return None
+            return _kept(kind, tensors, place)
     return pack
 
 
@@ -81,14 +81,16 @@ def packed(kind, tensors):
 
     Threads may call at once; each gets a right one, whichever is kept.
     """
-    pack = find(kind, tensors)
-    if pack is None:
-        pack = _pack(kind, [tensor.detach().numpy() for tensor in tensors])
-        place = _place(kind, tensors)
-        if all(place):  # else what was packed is a copy that no one changes
-            if id(tensors[0]) not in _packs:
-                weakref.finalize(tensors[0], _packs.pop, id(tensors[0]), None).atexit = False
-            _packs[id(tensors[0])] = place, pack
+    return find(kind, tensors) or _kept(kind, tensors, _place(kind, tensors))
+
+
+def _kept(kind, tensors, place):
+    """A new pack, kept for the next call unless what it is of is a copy that no one changes."""
+    pack = _pack(kind, [tensor.detach().numpy() for tensor in tensors])
+    if all(place):
+        if id(tensors[0]) not in _packs:
+            weakref.finalize(tensors[0], _packs.pop, id(tensors[0]), None).atexit = False
+        _packs[id(tensors[0])] = place, pack
     return pack
 
 
