@@ -19,7 +19,7 @@ phonemes   many to many, unequal                        from spelling to pronunc
 `data_parallel_mpi` train by several processes, in PyTorch and without it (which needs the extra called mpi), and
 compare the weights with those of one; `shares` is what they have in common.
 
-The models are in `many_to_one`, `many_to_many` (which share `readout`), `generation` and `phonemes`. The programs of the
-table share `program`, the command line; `training`, the loop; and `curves`, which sums up and draws. All have `needs`, for
-packages that are missing.
+The models are in `many_to_one`, `many_to_many` (which share `readout`), `generation` and `phonemes`. The programs of
+the table share `program`, the command line; `training`, the loop; and `curves`, which sums up and draws. All have
+`needs`, for packages that are missing.
 """
