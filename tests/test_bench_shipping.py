@@ -28,7 +28,7 @@ def test_table(bench, shipping):
     taken = {("torch", 1): 300, ("torch", 2): 250, ("torch with fastrnn", 1): 40, ("torch with fastrnn", 2): 50,
              ("fastrnn", 1): 9, ("fastrnn", 2): 10}
     timed = [bench.measure.Timed(way, threads, [us / 1e6]) for (way, threads), us in taken.items()]
-    shown = shipping.table([bench.measure.Measured(case, timed)], [750.2, 810.4, None], [1200.0, 1300.4, 90.04], threads=2)
+    shown = shipping.table([bench.measure.Measured(case, timed)], [750.2, 810.4, None], [1200.0, 1300.4, 90.04], 2)
     assert rows(shown) == [["", "torch", "torch with fastrnn", "fastrnn"],
                            ["RNN inference T5 B1 I2 H10, us", "250", "40.0", "10.0"],
                            ["installed, MB", "750", "810", "-"],

@@ -18,8 +18,8 @@ import fastrnn
 import fastrnn.torch
 
 ROOT = Path(__file__).parents[1]  # bench/ lies beside tests/ and is not installed
-PROGRAMS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-MPIRUN = shutil.which("mpirun", path=PROGRAMS)
+PACKAGE = Path(fastrnn.__file__).parents[1]
+MPIRUN = shutil.which("mpirun", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
 STEPS = 5
 # Of weights of up to 0.1, float32: gradients are sums in another order, and Adam's first steps are as long for a tiny
 # gradient as for a large one. Measured 6.2e-7 under torch and 8.6e-7 over MPI; half of each batch alone gives 2e-2.
@@ -30,10 +30,10 @@ needs_mpi = pytest.mark.skipif(not (MPIRUN and find_spec("mpi4py")), reason="MPI
 
 @pytest.fixture(scope="module")
 def programs():
-    """The modules, beside whichever fastrnn is under test."""
+    """The modules, beside whichever fastrnn is under test; processes that are started here find the same."""
     threads = fastrnn.get_num_threads(), torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*sys.path, str(ROOT)])
+        patch.setattr(sys, "path", [str(PACKAGE), *sys.path, str(ROOT)])
         yield SimpleNamespace(**{name: importlib.import_module(f"bench.tasks.{name}")
                                  for name in ("data_parallel", "shares")})
     fastrnn.set_num_threads(threads[0])
@@ -114,8 +114,7 @@ def test_wrong_arguments_are_said(programs, capsys, arguments, message):
 
 def run_by_mpi(ranks, folder, *arguments):
     """The program, run to its end."""
-    path = [str(Path(fastrnn.__file__).parents[1]), str(ROOT)]  # the first has the kernels, the second may not
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path), "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(PACKAGE), str(ROOT)]), "OMPI_ALLOW_RUN_AS_ROOT": "1",
                                 "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
     return subprocess.run([MPIRUN, "-n", str(ranks), sys.executable, "-m", "bench.tasks.data_parallel_mpi", *arguments],
                           cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
