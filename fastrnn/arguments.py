@@ -7,6 +7,7 @@ numbers, strings, objects.
 """
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fastrnn.parameters import describe
 
@@ -14,7 +15,7 @@ __all__ = ["boolean", "checked_dtype", "one_of", "out_array", "positive_integer"
            "with_shape"]
 
 
-def checked_dtype(dtype, device=None):
+def checked_dtype(dtype: DTypeLike | None, device: str | None = None) -> np.dtype:
     """The dtype of a module: float32 unless said otherwise. A torch dtype is known by its name."""
     if device is not None and str(device) != "cpu":
         raise ValueError(f"device: expected None or 'cpu', got {device!r}")
@@ -28,7 +29,7 @@ def checked_dtype(dtype, device=None):
     return found.newbyteorder("=")
 
 
-def positive_integer(name, value):
+def positive_integer(name: str, value: int) -> int:
     """The value as an int of at least 1."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
@@ -37,14 +38,14 @@ def positive_integer(name, value):
     return int(value)
 
 
-def boolean(name, value):
+def boolean(name: str, value: bool) -> bool:
     """The value as a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
 
 
-def probability(name, value):
+def probability(name: str, value: float) -> float:
     """The value as a float from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
@@ -53,7 +54,7 @@ def probability(name, value):
     return float(value)
 
 
-def one_of(name, value, choices):
+def one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
     """The value, if it is one of `choices`."""
     if value not in choices:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")

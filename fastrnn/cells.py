@@ -1,6 +1,9 @@
 """Recurrent cells: one step at a time, the state in the caller's hands."""
 
+from typing import Generic, TypeVar
+
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from fastrnn import recurrence
 from fastrnn.arguments import boolean, one_of, out_array, positive_integer, real_array, with_shape
@@ -9,11 +12,15 @@ from fastrnn.parameters import Gradients, describe
 from fastrnn.recurrence import ACTIVATIONS
 from fastrnn.recurrent import PARAMETERS, parameter_sizes
 from fastrnn.threads import get_num_threads
+from fastrnn.types import Array, Pair, PairLike, Rng
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
+State = TypeVar("State")
+StateLike = TypeVar("StateLike")
 
-class Cell(Module):
+
+class Cell(Module, Generic[State, StateLike]):
     """One step of a recurrent network; `RNNCell`, `LSTMCell` and `GRUCell` say of which."""
 
     _gates = 1  # blocks of hidden_size rows in a weight
@@ -22,7 +29,8 @@ class Cell(Module):
     _states = 1  # 2 with a second state, c
     _defaults = {"bias": True}  # noqa: RUF012  # of what `repr` shows
 
-    def __init__(self, input_size, hidden_size, bias, device, dtype, rng):
+    def __init__(self, input_size: int, hidden_size: int, bias: bool, device: str | None, dtype: DTypeLike | None,
+                 rng: Rng) -> None:
         self.input_size = positive_integer("input_size", input_size)
         self.hidden_size = positive_integer("hidden_size", hidden_size)
         self.bias = boolean("bias", bias)
@@ -33,7 +41,7 @@ class Cell(Module):
     def _pack(self):
         return recurrence.pack(self._engine, self._cell, self.params, [PARAMETERS])
 
-    def __call__(self, input, hx=None, *, out=None):
+    def __call__(self, input: ArrayLike, hx: StateLike | None = None, *, out: State | None = None) -> State:
         """One step, for inference.
 
         Parameters
@@ -73,7 +81,7 @@ class Cell(Module):
             target[...] = final[0] if batched else final[0, 0]
         return out
 
-    def forward(self, input, hx=None):
+    def forward(self, input: ArrayLike, hx: StateLike | None = None) -> tuple[State, Tape]:
         """One step, for training.
 
         Parameters
@@ -97,7 +105,7 @@ class Cell(Module):
             final.flags.writeable = False
         return self._as_given(finals, batched), Tape(self, (record, states, batched, weights))
 
-    def backward(self, tape, d_hx, *, into=None):
+    def backward(self, tape: Tape, d_hx: StateLike, *, into: Gradients | None = None) -> Gradients:
         """Back through one step, by the equations of the layer of this kind.
 
         Parameters
@@ -180,7 +188,7 @@ class Cell(Module):
         return shown + ("" if self.dtype == np.float32 else f", dtype={self.dtype}")
 
 
-class RNNCell(Cell):
+class RNNCell(Cell[Array, ArrayLike]):
     r"""One step of an Elman network, ``h' = f(x W_ih^T + b_ih + h W_hh^T + b_hh)``, as `torch.nn.RNNCell`.
 
     A sequence stepped through a cell gives the same bits as `RNN` with the same weights gives at once.
@@ -217,13 +225,14 @@ class RNNCell(Cell):
 
     _defaults = Cell._defaults | {"nonlinearity": "tanh"}
 
-    def __init__(self, input_size, hidden_size, bias=True, nonlinearity="tanh", device=None, dtype=None, *, rng=None):
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh",
+                 device: str | None = None, dtype: DTypeLike | None = None, *, rng: Rng = None) -> None:
         self.nonlinearity = one_of("nonlinearity", nonlinearity, ACTIVATIONS)
         self._activation = ACTIVATIONS.index(nonlinearity)
         super().__init__(input_size, hidden_size, bias, device, dtype, rng)
 
 
-class LSTMCell(Cell):
+class LSTMCell(Cell[Pair, PairLike]):
     r"""One step of an LSTM, with the equations of `LSTM`, as `torch.nn.LSTMCell`.
 
     A sequence stepped through a cell gives the same bits as `LSTM` with the same weights gives at once.
@@ -251,11 +260,12 @@ class LSTMCell(Cell):
 
     _gates, _cell, _states = 4, "LSTM", 2
 
-    def __init__(self, input_size, hidden_size, bias=True, device=None, dtype=None, *, rng=None):
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: str | None = None,
+                 dtype: DTypeLike | None = None, *, rng: Rng = None) -> None:
         super().__init__(input_size, hidden_size, bias, device, dtype, rng)
 
 
-class GRUCell(Cell):
+class GRUCell(Cell[Array, ArrayLike]):
     r"""One step of a GRU, with the equations of `GRU`, as `torch.nn.GRUCell`.
 
     A sequence stepped through a cell gives the same bits as `GRU` with the same weights gives at once.
@@ -285,7 +295,8 @@ class GRUCell(Cell):
     _gates = 3
     _defaults = Cell._defaults | {"reset_after": True}
 
-    def __init__(self, input_size, hidden_size, bias=True, device=None, dtype=None, *, reset_after=True, rng=None):
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: str | None = None,
+                 dtype: DTypeLike | None = None, *, reset_after: bool = True, rng: Rng = None) -> None:
         self.reset_after = boolean("reset_after", reset_after)
         self._cell = "GRU" if reset_after else "GRU, reset before"
         super().__init__(input_size, hidden_size, bias, device, dtype, rng)

@@ -10,13 +10,14 @@ import io
 import os
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from fastrnn.arguments import one_of
 from fastrnn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.layers import GRU, LSTM, RNN
-from fastrnn.module import Given
+from fastrnn.module import Given, Module
 from fastrnn.readout import Linear
 
 # json, pathlib, secrets and zipfile are imported where they are used: NumPy does without them, and so does importing
@@ -30,7 +31,7 @@ CLASSES = {cls.__name__: cls for cls in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUC
 NPY_HEADER = 256  # bytes; of an array with two dimensions 118
 
 
-def save(path, layer_or_dict):
+def save(path: str | os.PathLike[str], layer_or_dict: Module | Mapping[str, Module]) -> None:
     """Write a module, or a whole model of them, to a file.
 
     The file is written beside its place and then moved there, so that on an error an older one is left as it was. The
@@ -87,7 +88,7 @@ def save(path, layer_or_dict):
         temporary.unlink(missing_ok=True)
 
 
-def load(path):
+def load(path: str | os.PathLike[str]) -> Any:
     """Read what `save` wrote: the same modules, which give the same bits.
 
     The class is looked up in a fixed table, its arguments are checked as by a call, and the arrays have to have just

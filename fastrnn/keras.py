@@ -1,6 +1,9 @@
 """Layers of Keras: their weights, as `get_weights` gives them, into layers of this package."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.arguments import boolean, one_of
 from fastrnn.layers import GRU, LSTM, RNN
@@ -15,8 +18,9 @@ __all__ = ["from_keras_weights"]
 KINDS = {"SimpleRNN": (RNN, [0]), "LSTM": (LSTM, [0, 1, 2, 3]), "GRU": (GRU, [1, 0, 2])}
 
 
-def from_keras_weights(kind, weights, *, activation="tanh", recurrent_activation="sigmoid", reset_after=None,
-                       bidirectional=False, batch_first=True):
+def from_keras_weights(kind: str, weights: Sequence[ArrayLike], *, activation: str = "tanh",
+                       recurrent_activation: str = "sigmoid", reset_after: bool | None = None,
+                       bidirectional: bool = False, batch_first: bool = True) -> RNN | LSTM | GRU:
     """A layer with the weights of one of Keras, ``keras.layers.SimpleRNN``, ``LSTM`` or ``GRU``.
 
     Keras multiplies from the other side, ``x kernel + h recurrent_kernel + bias``, has one bias where torch has two

@@ -1,8 +1,16 @@
 """Recurrent layers over whole sequences: RNN, LSTM, GRU. Their arguments and equations; `recurrent` does the rest."""
 
+from typing import Literal, overload
+
+from numpy.typing import ArrayLike, DTypeLike
+
 from fastrnn.arguments import boolean, one_of, positive_integer
+from fastrnn.module import Tape
+from fastrnn.parameters import Gradients
 from fastrnn.recurrence import ACTIVATIONS
 from fastrnn.recurrent import Recurrent, projection_size
+from fastrnn.sequences import PackedSequence
+from fastrnn.types import Array, Pair, PairLike, Rng
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -79,8 +87,9 @@ class RNN(Recurrent):
 
     _defaults = {"num_layers": 1, "nonlinearity": "tanh"} | Recurrent._defaults
 
-    def __init__(self, input_size, hidden_size, num_layers=1, nonlinearity="tanh", bias=True, batch_first=False,
-                 dropout=0.0, bidirectional=False, device=None, dtype=None, *, rng=None):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh",
+                 bias: bool = True, batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+                 device: str | None = None, dtype: DTypeLike | None = None, *, rng: Rng = None) -> None:
         self.nonlinearity = one_of("nonlinearity", nonlinearity, ACTIVATIONS)
         self._activation = ACTIVATIONS.index(nonlinearity)
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype,
@@ -143,10 +152,31 @@ class LSTM(Recurrent):
     _gates, _cell, _memory = 4, "LSTM", True
     _defaults = Recurrent._defaults | {"proj_size": 0}
 
-    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0,
-                 bidirectional=False, proj_size=0, device=None, dtype=None, *, rng=None):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+                 batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0,
+                 device: str | None = None, dtype: DTypeLike | None = None, *, rng: Rng = None) -> None:
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype,
                          rng, projection_size(proj_size, positive_integer("hidden_size", hidden_size)))
+
+    @overload
+    def __call__(self, input: PackedSequence, hx: PairLike | None = None, *, lengths: None = None,
+                 reset: ArrayLike | None = None, out: None = None,
+                 return_cells: Literal[False] = False) -> tuple[PackedSequence, Pair]: ...
+
+    @overload
+    def __call__(self, input: PackedSequence, hx: PairLike | None = None, *, lengths: None = None,
+                 reset: ArrayLike | None = None, out: None = None,
+                 return_cells: Literal[True]) -> tuple[PackedSequence, Pair, PackedSequence]: ...
+
+    @overload
+    def __call__(self, input: ArrayLike, hx: PairLike | None = None, *, lengths: ArrayLike | None = None,
+                 reset: ArrayLike | None = None, out: tuple[Array, Pair] | None = None,
+                 return_cells: Literal[False] = False) -> tuple[Array, Pair]: ...
+
+    @overload
+    def __call__(self, input: ArrayLike, hx: PairLike | None = None, *, lengths: ArrayLike | None = None,
+                 reset: ArrayLike | None = None, out: tuple[Array, Pair] | None = None,
+                 return_cells: Literal[True]) -> tuple[Array, Pair, Array]: ...
 
     def __call__(self, input, hx=None, *, lengths=None, reset=None, out=None, return_cells=False):
         """Run the network, for inference.
@@ -177,6 +207,26 @@ class LSTM(Recurrent):
         result = self._infer(input, hx, lengths, reset, out, boolean("return_cells", return_cells))
         return result if return_cells else result[:2]
 
+    @overload
+    def forward(self, input: PackedSequence, hx: PairLike | None = None, *, lengths: None = None,
+                reset: ArrayLike | None = None,
+                return_cells: Literal[False] = False) -> tuple[PackedSequence, Pair, Tape]: ...
+
+    @overload
+    def forward(self, input: PackedSequence, hx: PairLike | None = None, *, lengths: None = None,
+                reset: ArrayLike | None = None,
+                return_cells: Literal[True]) -> tuple[PackedSequence, Pair, PackedSequence, Tape]: ...
+
+    @overload
+    def forward(self, input: ArrayLike, hx: PairLike | None = None, *, lengths: ArrayLike | None = None,
+                reset: ArrayLike | None = None,
+                return_cells: Literal[False] = False) -> tuple[Array, Pair, Tape]: ...
+
+    @overload
+    def forward(self, input: ArrayLike, hx: PairLike | None = None, *, lengths: ArrayLike | None = None,
+                reset: ArrayLike | None = None,
+                return_cells: Literal[True]) -> tuple[Array, Pair, Array, Tape]: ...
+
     def forward(self, input, hx=None, *, lengths=None, reset=None, return_cells=False):
         """Run the network for training: with dropout, and a tape for `backward`.
 
@@ -201,7 +251,9 @@ class LSTM(Recurrent):
         output, state, cells, tape = self._train(input, hx, lengths, reset, boolean("return_cells", return_cells))
         return (output, state, cells, tape) if return_cells else (output, state, tape)
 
-    def backward(self, tape, d_output=None, d_hx=None, d_cells=None, *, into=None):
+    def backward(self, tape: Tape, d_output: ArrayLike | PackedSequence | None = None,
+                 d_hx: tuple[ArrayLike | None, ArrayLike | None] | None = None,
+                 d_cells: ArrayLike | PackedSequence | None = None, *, into: Gradients | None = None) -> Gradients:
         """Backpropagation through time: gradients of any loss on `output`, `h_n`, `c_n` and `cells`.
 
         Parameters
@@ -278,8 +330,10 @@ class GRU(Recurrent):
     _gates = 3
     _defaults = Recurrent._defaults | {"reset_after": True}
 
-    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0,
-                 bidirectional=False, device=None, dtype=None, *, reset_after=True, rng=None):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+                 batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+                 device: str | None = None, dtype: DTypeLike | None = None, *, reset_after: bool = True,
+                 rng: Rng = None) -> None:
         self.reset_after = boolean("reset_after", reset_after)
         self._cell = "GRU" if reset_after else "GRU, reset before"
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype,

@@ -3,14 +3,16 @@
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.readout import as_float
+from fastrnn.types import Array
 
 __all__ = ["cross_entropy", "mse"]
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def cross_entropy(logits, target, ignore_index=-100):
+def cross_entropy(logits: ArrayLike, target: ArrayLike, ignore_index: int = -100) -> tuple[float, Array]:
     """Mean cross entropy between logits and class indices, and its gradient.
 
     The classes are the **last** dimension of `logits`, as a readout gives them, where
@@ -98,7 +100,7 @@ def _checked_target(target, logits_shape, ignore_index):
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def mse(prediction, target):
+def mse(prediction: ArrayLike, target: ArrayLike) -> tuple[float, Array]:
     """Mean squared error, and its gradient.
 
     Parameters

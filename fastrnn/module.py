@@ -1,10 +1,14 @@
 """What RNN, RNNCell and Linear have in common: parameters, their packed copies, saving and loading; the tape."""
 
+from collections.abc import Mapping
+
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from fastrnn import kernels
 from fastrnn.arguments import checked_dtype
 from fastrnn.parameters import Gradients, Parameters, matching
+from fastrnn.types import Array, Rng
 
 __all__ = ["Given", "Module", "Tape"]
 
@@ -25,7 +29,8 @@ class Module:
     ever.
     """
 
-    def __init__(self, shapes, fan, device, dtype, rng):
+    def __init__(self, shapes: dict[str, tuple[int, ...]], fan: int, device: str | None, dtype: DTypeLike | None,
+                 rng: "Rng | Given") -> None:
         self.dtype = checked_dtype(dtype, device)
         # Given weights are compared before memory is taken: what a file says of its sizes may be anything.
         given = matching(shapes, rng, rng.prefix) if isinstance(rng, Given) else None
@@ -61,7 +66,7 @@ class Module:
             raise ValueError(f"into: expected gradients of {self.params!r}, got {into.params!r}")
         return into.params
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters by name, as `torch.nn.Module.state_dict` names them.
 
         Returns
@@ -70,7 +75,7 @@ class Module:
         """
         return {name: array.copy() for name, array in self.params.items()}
 
-    def load_state_dict(self, state_dict, *, prefix=""):
+    def load_state_dict(self, state_dict: Mapping[str, ArrayLike], *, prefix: str = "") -> None:
         """Replace all parameters; on an error, none.
 
         Parameters

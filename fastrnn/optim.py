@@ -4,8 +4,9 @@ The parameters of a module are one vector, `params.flat`, and so are its gradien
 a step is a few operations on whole vectors.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Real
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -33,6 +34,13 @@ def _checked_gradients(gradients):
     return gradients
 
 
+class Trainable(Protocol):
+    """What an optimizer can train: anything with parameters."""
+
+    @property
+    def params(self) -> Parameters: ...
+
+
 class _Optimizer:
     """What the optimizers share: checks, the order of a step, saving and loading."""
 
@@ -46,21 +54,21 @@ class _Optimizer:
                 raise TypeError(f"modules[{i}]: expected a module with params, got {type(module).__name__}")
             if any(module.params is other.params for other in modules[:i]):
                 raise ValueError(f"modules[{i}]: expected each module once, got one a second time")
-        self.modules = modules
+        self.modules: list[Trainable] = modules
         self.steps = 0
         self._settings = settings
         self._state = {name: [np.zeros_like(m.params.flat) for m in modules] for name in state_names}
 
     @property
-    def lr(self):
+    def lr(self) -> float:
         """Learning rate; may be assigned between steps."""
         return self._settings["lr"]
 
     @lr.setter
-    def lr(self, value):
+    def lr(self, value: float) -> None:
         self._settings["lr"] = _checked_number("lr", value)
 
-    def step(self, gradients):
+    def step(self, gradients: Gradients | Iterable[Gradients]) -> None:
         """Change the parameters of all modules by one step; on an error, of none.
 
         Parameters
@@ -87,7 +95,7 @@ class _Optimizer:
             state = [vectors[i] for vectors in self._state.values()]
             module.params.add(self._delta(module.params.flat, gradient.params.flat, *state))
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Everything that a step depends on besides the parameters and gradients.
 
         Returns
@@ -100,7 +108,7 @@ class _Optimizer:
         vectors = {f"{name}.{i}": v.copy() for name, vs in self._state.items() for i, v in enumerate(vs)}
         return self._settings | {"steps": self.steps} | vectors
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave, so that training goes on as if it had not stopped.
 
         Parameters
@@ -188,7 +196,8 @@ class SGD(_Optimizer):
     True
     """
 
-    def __init__(self, modules, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
+    def __init__(self, modules: Trainable | Iterable[Trainable], lr: float, momentum: float = 0.0,
+                 dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False) -> None:
         settings = {
             "lr": _checked_number("lr", lr),
             "momentum": _checked_number("momentum", momentum),
@@ -269,7 +278,8 @@ class Adam(_Optimizer):
     True
     """
 
-    def __init__(self, modules, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    def __init__(self, modules: Trainable | Iterable[Trainable], lr: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> None:
         if np.shape(betas) != (2,):
             raise ValueError(f"betas: expected two numbers, got {betas!r}")
         settings = {
@@ -300,7 +310,7 @@ class Adam(_Optimizer):
 
 
 @np.errstate(invalid="ignore")
-def clip_grad_norm(gradients, max_norm):
+def clip_grad_norm(gradients: Gradients | Iterable[Gradients], max_norm: float) -> float:
     """Scale the parameter gradients down, in place, where their norm is above a limit.
 
     Parameters

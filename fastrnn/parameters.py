@@ -4,11 +4,15 @@ Keeping every parameter of a module in one contiguous vector makes an optimizer 
 on one array, a sum of gradients one addition, and a global norm one dot product.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from math import prod
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from fastrnn.types import Array
 
 __all__ = ["Gradients", "NamedArrays", "Parameters", "describe", "matching"]
 
@@ -61,7 +65,7 @@ def matching(shapes, state_dict, prefix=""):
     return {expected[name]: array for name, array in arrays.items()}
 
 
-class NamedArrays(Mapping):
+class NamedArrays(Mapping[str, Array]):
     """Mapping of names to arrays that are views of one vector.
 
     Parameters
@@ -80,13 +84,13 @@ class NamedArrays(Mapping):
         Where each array begins in `flat`.
     """
 
-    def __init__(self, shapes, dtype):
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> None:
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         sizes = [*map(prod, self.shapes.values())]
         self.offsets = dict(zip(self.shapes, accumulate(sizes, initial=0), strict=False))
-        self.flat = np.zeros(sum(sizes), dtype)
+        self.flat: Array = np.zeros(sum(sizes), dtype)
 
-    def empty_like(self):
+    def empty_like(self) -> "NamedArrays":
         """Arrays of any values under the same names.
 
         Returns
@@ -97,14 +101,14 @@ class NamedArrays(Mapping):
         empty.shapes, empty.offsets, empty.flat = self.shapes, self.offsets, np.empty(self.flat.shape, self.flat.dtype)
         return empty
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Array:
         start, shape = self.offsets[name], self.shapes[name]
         return self.flat[start : start + prod(shape)].reshape(shape)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.shapes)
 
     def __repr__(self):
@@ -129,7 +133,7 @@ class Parameters(NamedArrays):
     array([1., 2.], dtype=float32)
     """
 
-    def __init__(self, shapes, dtype):
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> None:
         super().__init__(shapes, dtype)
         self.version = 0
         self._own(self.flat)
@@ -140,10 +144,10 @@ class Parameters(NamedArrays):
         self.flat = values.view()
         self.flat.flags.writeable = False
 
-    def __setitem__(self, name, value):
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
         self.assign({name: value})
 
-    def assign(self, mapping):
+    def assign(self, mapping: Mapping[str, ArrayLike]) -> None:
         """Replace the named arrays by the values of `mapping`; all of them, or on an error none.
 
         Parameters
@@ -177,7 +181,7 @@ class Parameters(NamedArrays):
             raise ValueError(f"{name}: expected shape {describe(self.shapes[name])}, got {describe(value.shape)}")
         return value
 
-    def add(self, delta):
+    def add(self, delta: ArrayLike) -> None:
         """Add a vector, laid out as `flat`, to all values: one step of an optimizer."""
         self._values += delta
         self.version += 1
@@ -207,10 +211,14 @@ class Gradients:
 
     __slots__ = ("hx", "input", "params")
 
-    def __init__(self, input, hx, params):
+    input: Array
+    hx: Any  # a type for each kind of module would have to be written wherever gradients are passed on
+    params: NamedArrays
+
+    def __init__(self, input: Array, hx: Any, params: NamedArrays) -> None:
         self.input, self.hx, self.params = input, hx, params
 
-    def __add__(self, other):
+    def __add__(self, other: "Gradients") -> "Gradients":
         if not isinstance(other, Gradients):
             return NotImplemented
         hx = tuple(map(np.copy, self.hx)) if isinstance(self.hx, tuple) else None if self.hx is None else self.hx.copy()
@@ -219,7 +227,7 @@ class Gradients:
         total += other
         return total
 
-    def __iadd__(self, other):
+    def __iadd__(self, other: "Gradients") -> Self:
         if not isinstance(other, Gradients):
             return NotImplemented
         if list(self.params.shapes.items()) != list(other.params.shapes.items()):

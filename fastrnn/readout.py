@@ -1,11 +1,13 @@
 """From hidden states to predictions."""
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from fastrnn.arguments import boolean, positive_integer, real_array, with_shape
 from fastrnn.module import Module, Tape
 from fastrnn.parameters import Gradients, describe
 from fastrnn.threads import get_num_threads
+from fastrnn.types import Array, Rng
 
 __all__ = ["Linear", "softmax"]
 
@@ -38,7 +40,8 @@ class Linear(Module):
     (3, 1, 5)
     """
 
-    def __init__(self, in_features, out_features, bias=True, device=None, dtype=None, *, rng=None):
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, device: str | None = None,
+                 dtype: DTypeLike | None = None, *, rng: Rng = None) -> None:
         self.in_features = positive_integer("in_features", in_features)
         self.out_features = positive_integer("out_features", out_features)
         self.bias = boolean("bias", bias)
@@ -50,7 +53,7 @@ class Linear(Module):
     def _pack(self):
         return self._engine.Affine(self.params["weight"], self.params.get("bias"))
 
-    def __call__(self, x):
+    def __call__(self, x: ArrayLike) -> Array:
         """Map x.
 
         Parameters
@@ -70,7 +73,7 @@ class Linear(Module):
         """
         return self._map(self._rows(x))
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> tuple[Array, Tape]:
         """Map x, for training.
 
         `x` is not copied: leave it unchanged until the backward pass.
@@ -83,7 +86,7 @@ class Linear(Module):
         x = self._rows(x)
         return self._map(x), Tape(self, (x, self._packed_weights()))
 
-    def backward(self, tape, d_y, *, into=None):
+    def backward(self, tape: Tape, d_y: ArrayLike, *, into: Gradients | None = None) -> Gradients:
         """Gradients: ``dx = dy W``, ``dW = dy^T x`` and ``db = dy`` summed over all leading dimensions.
 
         Parameters
@@ -163,7 +166,7 @@ def as_float(name, value, dtype=None):
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def softmax(x, axis=-1):
+def softmax(x: ArrayLike, axis: int = -1) -> Array:
     """Probabilities of unnormalised log-probabilities: ``exp(x) / sum exp(x)``.
 
     Computed from ``x - max x``, so that no exponential overflows.

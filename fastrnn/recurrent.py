@@ -1,8 +1,10 @@
 """What RNN, LSTM and GRU have in common: arguments, shapes, layers and directions. The arithmetic is in the kernels."""
 
 import warnings
+from typing import overload
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from fastrnn import recurrence
 from fastrnn.arguments import boolean, out_array, positive_integer, probability, real_array, with_shape
@@ -11,6 +13,7 @@ from fastrnn.module import Module, Tape
 from fastrnn.parameters import Gradients, describe
 from fastrnn.sequences import PackedSequence
 from fastrnn.threads import get_num_threads
+from fastrnn.types import Array, Rng
 
 __all__ = ["PARAMETERS", "Recurrent", "parameter_sizes", "projection_size"]
 
@@ -45,8 +48,9 @@ class Recurrent(Module):
     _defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0,  # noqa: RUF012
                  "bidirectional": False}  # of what `repr` shows
 
-    def __init__(self, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype,
-                 rng, proj_size=0):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool,
+                 dropout: float, bidirectional: bool, device: str | None, dtype: DTypeLike | None, rng: Rng,
+                 proj_size: int = 0) -> None:
         self.input_size = positive_integer("input_size", input_size)
         self.hidden_size = positive_integer("hidden_size", hidden_size)
         self.num_layers = positive_integer("num_layers", num_layers)
@@ -91,6 +95,14 @@ class Recurrent(Module):
         D = len(self._suffixes)
         return tuple(state[layer * D : (layer + 1) * D] for state in states)
 
+    @overload
+    def __call__(self, input: PackedSequence, hx: ArrayLike | None = None, *, lengths: None = None,
+                 reset: ArrayLike | None = None, out: None = None) -> tuple[PackedSequence, Array]: ...
+
+    @overload
+    def __call__(self, input: ArrayLike, hx: ArrayLike | None = None, *, lengths: ArrayLike | None = None,
+                 reset: ArrayLike | None = None, out: tuple[Array, Array] | None = None) -> tuple[Array, Array]: ...
+
     def __call__(self, input, hx=None, *, lengths=None, reset=None, out=None):
         """Run the network, for inference.
 
@@ -130,6 +142,14 @@ class Recurrent(Module):
         """
         return self._infer(input, hx, lengths, reset, out, False)[:2]
 
+    @overload
+    def forward(self, input: PackedSequence, hx: ArrayLike | None = None, *, lengths: None = None,
+                reset: ArrayLike | None = None) -> tuple[PackedSequence, Array, Tape]: ...
+
+    @overload
+    def forward(self, input: ArrayLike, hx: ArrayLike | None = None, *, lengths: ArrayLike | None = None,
+                reset: ArrayLike | None = None) -> tuple[Array, Array, Tape]: ...
+
     def forward(self, input, hx=None, *, lengths=None, reset=None):
         """Run the network for training: with dropout, and a tape for `backward`.
 
@@ -154,7 +174,8 @@ class Recurrent(Module):
         output, state, _, tape = self._train(input, hx, lengths, reset)
         return output, state, tape
 
-    def backward(self, tape, d_output=None, d_hx=None, *, into=None):
+    def backward(self, tape: Tape, d_output: ArrayLike | PackedSequence | None = None, d_hx: ArrayLike | None = None, *,
+                 into: Gradients | None = None) -> Gradients:
         """Backpropagation through time: gradients of any loss on `output` and `h_n`.
 
         The equations stand in the class's notes, and numbered in `fastrnn.reference`.

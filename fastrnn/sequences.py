@@ -1,8 +1,10 @@
 """Sequences of different lengths in one array: padded, or packed as torch.nn.utils.rnn does it."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.parameters import describe
 
@@ -32,23 +34,23 @@ class PackedSequence(NamedTuple):
     (array([1, 4, 2, 5, 3]), array([2, 2, 1]))
     """
 
-    data: np.ndarray
-    batch_sizes: np.ndarray
-    sorted_indices: np.ndarray | None = None
-    unsorted_indices: np.ndarray | None = None
+    data: NDArray[Any]
+    batch_sizes: NDArray[np.integer[Any]]
+    sorted_indices: NDArray[np.integer[Any]] | None = None
+    unsorted_indices: NDArray[np.integer[Any]] | None = None
 
-    def rows(self):
+    def rows(self) -> int:
         """How many sequences there are."""
         if self.sorted_indices is not None:
             return len(self.sorted_indices)
         return int(self.batch_sizes[0]) if len(self.batch_sizes) else 0
 
-    def sorted_lengths(self):
+    def sorted_lengths(self) -> NDArray[np.intp]:
         """Their lengths, in the order in which they are stored."""
         steps = np.asarray(self.batch_sizes)
         return (np.arange(self.rows())[:, None] < steps).sum(axis=1).astype(np.intp)
 
-    def padded_rows(self, data, padding_value=0):
+    def padded_rows(self, data: NDArray[Any], padding_value: float = 0) -> NDArray[Any]:
         """`data`, laid out as this sequence's, as an array (L, N, ...) in the order in which it is stored."""
         out = np.full((len(self.batch_sizes), self.rows(), *data.shape[1:]), padding_value, data.dtype)
         out[self._present()] = data
@@ -58,7 +60,8 @@ class PackedSequence(NamedTuple):
         return np.arange(self.rows()) < np.asarray(self.batch_sizes)[:, None]
 
 
-def pack_padded_sequence(input, lengths, batch_first=False, enforce_sorted=True):
+def pack_padded_sequence(input: ArrayLike, lengths: ArrayLike, batch_first: bool = False,
+                         enforce_sorted: bool = True) -> PackedSequence:
     """Pack an array of padded sequences.
 
     Parameters
@@ -133,7 +136,8 @@ def checked_packed(packed):
     return packed._replace(sorted_indices=order.astype(np.intp))
 
 
-def pad_packed_sequence(sequence, batch_first=False, padding_value=0.0, total_length=None):
+def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0,
+                        total_length: int | None = None) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The reverse of `pack_padded_sequence`.
 
     Parameters
@@ -168,7 +172,8 @@ def pad_packed_sequence(sequence, batch_first=False, padding_value=0.0, total_le
     return padded.swapaxes(0, 1) if batch_first else padded, lengths.astype(np.int64)
 
 
-def pad_sequence(sequences, batch_first=False, padding_value=0.0):
+def pad_sequence(sequences: Sequence[ArrayLike], batch_first: bool = False,
+                 padding_value: float = 0.0) -> NDArray[Any]:
     """Stack sequences of different lengths into one array, filled up behind each.
 
     Parameters
@@ -201,7 +206,7 @@ def pad_sequence(sequences, batch_first=False, padding_value=0.0):
     return out if batch_first else np.ascontiguousarray(out.swapaxes(0, 1))
 
 
-def pack_sequence(sequences, enforce_sorted=True):
+def pack_sequence(sequences: Sequence[ArrayLike], enforce_sorted: bool = True) -> PackedSequence:
     """Pack sequences of different lengths: `pad_sequence`, then `pack_padded_sequence`.
 
     Parameters

@@ -23,7 +23,7 @@ def _from_environment():
 _number, _reason = _from_environment()
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """Most threads that one call may use.
 
     Examples
@@ -36,7 +36,7 @@ def get_num_threads():
     return _number
 
 
-def set_num_threads(n):
+def set_num_threads(n: int) -> None:
     """Let a call use up to `n` threads, in the whole process; results do not depend on it.
 
     The default is `FASTRNN_NUM_THREADS`, else `OMP_NUM_THREADS`, else the processors this process may use.
@@ -61,7 +61,7 @@ def set_num_threads(n):
 
 
 @functools.cache
-def register_threadpoolctl():
+def register_threadpoolctl() -> None:
     """Let the package threadpoolctl see and limit the kernels' threads, under the name "fastrnn".
 
     Examples

@@ -17,7 +17,7 @@ __all__ = ["export"]
 OPSET, IR_VERSION = 13, 7
 
 
-def export(layer, path):
+def export(layer: fastrnn.RNN | fastrnn.LSTM | fastrnn.GRU, path: str | os.PathLike[str]) -> None:
     """Write a layer as an ONNX model, for inference; the numbers of steps and rows stay free.
 
     Parameters

@@ -1,10 +1,12 @@
 """From a node of an ONNX model to a layer."""
 
 import math
-from typing import NamedTuple
+import os
+from typing import Any, NamedTuple
 
 import numpy as np
-from onnx import helper
+from numpy.typing import NDArray
+from onnx import ModelProto, helper
 
 import fastrnn
 from fastrnn.arguments import one_of, positive_integer
@@ -39,13 +41,13 @@ class Imported(NamedTuple):
         therefore not in `hx` and `lengths`: to be passed in each call, ``layer(x, hx, lengths=lengths)``.
     """
 
-    layer: object
-    hx: object
-    lengths: np.ndarray | None
+    layer: fastrnn.RNN | fastrnn.LSTM | fastrnn.GRU
+    hx: Any
+    lengths: NDArray[np.int32] | None
     computed: tuple[str, ...]
 
 
-def import_layer(model, node=None):
+def import_layer(model: str | os.PathLike[str] | bytes | ModelProto, node: str | int | None = None) -> Imported:
     """Make a layer of an RNN, LSTM or GRU node of an ONNX model.
 
     Parameters

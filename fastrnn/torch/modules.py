@@ -225,7 +225,8 @@ def _pair(arrays):
     return torch.from_numpy(h), torch.from_numpy(c)
 
 
-def explain(module, input, hx=None):
+def explain(module: torch.nn.Module, input: torch.Tensor | PackedSequence,
+            hx: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None = None) -> str:
     """Which code a call ``module(input, hx)`` runs, and why if it is not fastrnn's.
 
     Parameters

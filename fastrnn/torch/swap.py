@@ -1,16 +1,20 @@
 """Putting fastrnn's modules in place of torch's in a whole model, and back."""
 
+from typing import TypeVar
+
 import torch
 
 from fastrnn.torch import modules
 
 __all__ = ["accelerate", "restore"]
 
+Model = TypeVar("Model", bound=torch.nn.Module)
+
 TWINS = {getattr(torch.nn, name): getattr(modules, name)
          for name in ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")}
 
 
-def accelerate(model):
+def accelerate(model: Model) -> Model:
     """Let every RNN, LSTM, GRU and cell of a model run in fastrnn.
 
     The modules stay the same objects, with their parameters, hooks and places in the model; only their class is
@@ -39,7 +43,7 @@ def accelerate(model):
     return _swap(model, TWINS)
 
 
-def restore(model):
+def restore(model: Model) -> Model:
     """Undo `accelerate`: every twin in a model becomes torch's own module again, in place.
 
     Parameters
