@@ -32,17 +32,23 @@ WAYS = {  # to run a model: what times it, what it imports, what has to be insta
 ROUNDS = 7  # of imports, after one that does not count: its files may not have been read before
 
 NOTES = """\
-us: median over rounds of the time of a call, torch's at its better number of threads; training is forward and
-    backward. MB: the files of {files}; not what torch requires besides.
+us: median over rounds of the time of a call, with torch at its better number of threads and fastrnn free to use all
+    {threads}; training is forward and backward.
+MB: the files of {files}; not what torch requires besides.
 ms: median of {rounds} fresh processes, the start of Python aside."""
 
 
 def milliseconds(statements):
     """What each statement takes in a fresh process, the start of Python aside: a list of medians."""
-    program = "from time import perf_counter; start = perf_counter(); {}; print(perf_counter() - start)"
-    taken = [[float(subprocess.run([sys.executable, "-c", program.format(statement)], check=True, capture_output=True,
-                                   text=True).stdout) for statement in statements] for _ in range(ROUNDS + 1)]
-    return [1e3 * median(column) for column in zip(*taken[1:], strict=True)]
+    rounds = [[seconds(statement) for statement in statements] for _ in range(1 + ROUNDS)]
+    return [1e3 * median(taken) for taken in zip(*rounds[1:], strict=True)]
+
+
+def seconds(statement):
+    """What it takes, once."""
+    program = f"from time import perf_counter; start = perf_counter(); {statement}; print(perf_counter() - start)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return float(done.stdout)
 
 
 def megabytes(distributions):
@@ -51,10 +57,16 @@ def megabytes(distributions):
         found = [metadata.distribution(name) for name in distributions]
     except metadata.PackageNotFoundError:
         return None
-    if any(json.loads(one.read_text("direct_url.json") or "{}").get("dir_info", {}).get("editable") for one in found):
+    if not all(map(copied, found)):
         return None
-    paths = [file.locate() for one in found for file in one.files]
+    paths = [file.locate() for distribution in found for file in distribution.files]
     return 1e-6 * sum(path.stat().st_size for path in paths if path.exists())
+
+
+def copied(distribution):
+    """Whether its files were installed, and not left where they are developed."""
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    return distribution.read_text("RECORD") is not None and not origin.get("dir_info", {}).get("editable")
 
 
 def table(results, sizes, imports, threads):
@@ -77,7 +89,7 @@ def table(results, sizes, imports, threads):
     rows.append(["installed, MB", *(shown(size) for size in sizes)])
     rows.append(["import, ms", *(shown(time) for time in imports)])
     files = "; ".join(" and ".join(distributions) for _, _, distributions in WAYS.values())
-    return "\n".join([*markdown(rows), "", NOTES.format(files=files, rounds=ROUNDS)])
+    return "\n".join([*markdown(rows), "", NOTES.format(threads=threads, files=files, rounds=ROUNDS)])
 
 
 def main(argv=None):

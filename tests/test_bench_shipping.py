@@ -56,13 +56,17 @@ def install(tmp_path, monkeypatch):
     return install
 
 
-def test_megabytes_of_what_is_installed(shipping, install):
+def test_megabytes_of_what_is_installed(shipping, install, tmp_path):
     install("spam", {"spam/a.py": 1_000_000, "spam.libs/b.so": 500_000})
     install("eggs", {"eggs/c.py": 250_000}, {"url": "file:///eggs.whl", "archive_info": {}})
     install("linked", {"linked.pth": 100}, {"url": "file:///linked", "dir_info": {"editable": True}})
     assert shipping.megabytes(["spam"]) == pytest.approx(1.5)
     assert shipping.megabytes(["spam", "eggs"]) == pytest.approx(1.75)
     assert shipping.megabytes(["spam", "linked"]) is None
+    (tmp_path / "source.egg-info").mkdir()
+    (tmp_path / "source.egg-info" / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: source\nVersion: 1\n")
+    (tmp_path / "source.egg-info" / "SOURCES.txt").write_text("spam/a.py\n")
+    assert shipping.megabytes(["source"]) is None
     assert shipping.megabytes(["spam", "nowhere_to_be_found"]) is None
 
 

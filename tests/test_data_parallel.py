@@ -20,6 +20,10 @@ import fastrnn.torch
 ROOT = Path(__file__).parents[1]  # bench/ lies beside tests/ and is not installed
 PACKAGE = Path(fastrnn.__file__).parents[1]
 MPIRUN = shutil.which("mpirun", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+OPEN_MPI = {  # would not run as root, or more ranks than there are processors; MPICH does
+    "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
 STEPS = 5
 # Of weights of up to 0.1, float32: gradients are sums in another order, and Adam's first steps are as long for a tiny
 # gradient as for a large one. Measured 6.2e-7 under torch and 8.6e-7 over MPI; half of each batch alone gives 2e-2.
@@ -91,6 +95,12 @@ def test_report(programs, capsys):
         "seconds: 2.00 in 1 process of 4 threads, 1.00 in 2 of 2"]
 
 
+def test_weights_that_are_not_numbers_are_apart(programs):
+    first, second = ({"w": np.float32([[0, x]]), "b": torch.tensor([-4.0])} for x in (1, np.nan))
+    assert programs.shares.apart(first, first) == 0
+    assert np.isnan(programs.shares.apart(first, second)) and np.isnan(programs.shares.apart(second, second))
+
+
 def test_program(programs, capsys, monkeypatch):
     called, train = [], programs.data_parallel.train
     monkeypatch.setattr(programs.data_parallel, "together",
@@ -114,8 +124,7 @@ def test_wrong_arguments_are_said(programs, capsys, arguments, message):
 
 def run_by_mpi(ranks, folder, *arguments):
     """The program, run to its end."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(PACKAGE), str(ROOT)]), "OMPI_ALLOW_RUN_AS_ROOT": "1",
-                                "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+    environment = os.environ | OPEN_MPI | {"PYTHONPATH": os.pathsep.join([str(PACKAGE), str(ROOT)])}
     return subprocess.run([MPIRUN, "-n", str(ranks), sys.executable, "-m", "bench.tasks.data_parallel_mpi", *arguments],
                           cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 

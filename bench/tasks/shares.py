@@ -38,13 +38,13 @@ def share(batches, rank, processes):
 
 
 def apart(weights, others):
-    """The largest difference between the weights of two models, dicts of arrays or tensors by name."""
-    return max(largest(np.asarray(weights[name]) - np.asarray(others[name])) for name in weights)
+    """The largest difference between the weights of two models, dicts of arrays or tensors by name; NaN if one is."""
+    return largest(np.asarray(weights[name]) - np.asarray(others[name]) for name in weights)
 
 
-def largest(array):
-    """Of the magnitudes of its elements."""
-    return float(np.abs(np.asarray(array)).max())
+def largest(arrays):
+    """Of all magnitudes."""
+    return float(np.max([np.abs(array).max() for array in arrays]))
 
 
 def report(steps, alone, together, threads):
@@ -61,8 +61,8 @@ def report(steps, alone, together, threads):
         That the one used, and each of the others.
     """
     (weights, seconds), (first, seconds_together) = alone, together[0]
-    among = max(apart(first, other) for other, _ in together)
-    size = max(map(largest, weights.values()))
+    among = float(np.max([apart(first, other) for other, _ in together]))
+    size = largest(map(np.asarray, weights.values()))
     print(f"after {steps} steps the weights, of up to {size:.2g}, are at most {among:.2g} apart from process to "
           f"process,\nand {apart(weights, first):.2g} from those of one process with the whole batch")
     print(f"seconds: {seconds:.2f} in 1 process of {threads[0]} threads, {seconds_together:.2f} in {len(together)} "
