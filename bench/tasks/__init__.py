@@ -15,9 +15,11 @@ generation one to many                                  to write the image of a 
 phonemes   many to many, unequal                        from spelling to pronunciation
 ========== ============================================ ================================================
 
-`g2p_en` trains nothing: it runs the networks of the package of that name, and times both.
+`g2p_en` trains nothing: it runs the networks of the package of that name, and times both. `data_parallel` and
+`data_parallel_mpi` train by several processes, in PyTorch and without it (which needs the extra called mpi), and
+compare the weights with those of one; `shares` is what they have in common.
 
-The models are in `many_to_one`, `many_to_many` (which share `readout`), `generation` and `phonemes`. All programs share
-`program`, the command line; `training`, the loop; `curves`, which sums up and draws; and `needs`, for packages that are
-missing.
+The models are in `many_to_one`, `many_to_many` (which share `readout`), `generation` and `phonemes`. The programs of
+the table share `program`, the command line; `training`, the loop; and `curves`, which sums up and draws. All have
+`needs`, for packages that are missing.
 """

@@ -1,4 +1,4 @@
-"""What the programs need besides fastrnn: the packages of the extra called tasks."""
+"""What the programs need besides fastrnn: the packages of an extra, of most of them the one called tasks."""
 
 from contextlib import contextmanager
 
@@ -6,9 +6,9 @@ __all__ = ["extra"]
 
 
 @contextmanager
-def extra():
+def extra(name="tasks"):
     """Where a package imported inside is missing, end the program with a line that says what to install."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise SystemExit(f"{error.name}: not installed; pip install -e '.[tasks]'") from None
+        raise SystemExit(f"{error.name}: not installed; pip install -e '.[{name}]'") from None
