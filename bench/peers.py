@@ -88,7 +88,7 @@ class Torch(Peer):
     def prepare(self, case, arrays, threads):
         """A module of torch.nn."""
         torch = self.torch
-        module = getattr(torch.nn, case.cell)(case.I, case.H, **_arguments(case))
+        module = self._module(case)
         module.load_state_dict({name: torch.tensor(array) for name, array in _of_module(case, arrays.params).items()})
         x, states, d_output = _for_module(case, arrays)
         x, d_output = torch.tensor(x), torch.tensor(d_output)
@@ -110,8 +110,18 @@ class Torch(Peer):
 
         return call, read
 
+    def _module(self, case):
+        return getattr(self.torch.nn, case.cell)(case.I, case.H, **_arguments(case))
+
     def _detached(self, result):
         return tuple(map(self._detached, result)) if isinstance(result, tuple) else result.detach()
+
+
+class Accelerated(Torch):
+    """torch.nn with fastrnn's kernels behind it: no peer of the benchmark, but what `shipping` compares with both."""
+
+    def _module(self, case):
+        return importlib.import_module("fastrnn.torch").accelerate(super()._module(case))
 
 
 class OnnxRuntime(Peer):
