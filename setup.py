@@ -1,7 +1,7 @@
 """Builds the kernels: one source, once for each instruction set and dtype, and the pool of threads they share."""
 
 import os
-import platform
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -20,7 +20,10 @@ CHECKED = os.environ.get("FASTRNN_CHECKED", "0") not in ("", "0")
 #   LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
 #     ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1 python -m pytest tests
 SANITIZE = os.environ.get("FASTRNN_SANITIZE", "")
-BUILD = Path("build", *["checked"] * CHECKED, *[f"sanitized-{SANITIZE}"] * bool(SANITIZE))
+
+# FASTRNN_THREADS=0 builds kernels that start no threads, likewise.
+THREADS = os.environ.get("FASTRNN_THREADS", "1") not in ("", "0")
+BUILD = Path("build", *["checked"] * CHECKED, *[f"sanitized-{SANITIZE}"] * bool(SANITIZE), *["alone"] * (not THREADS))
 SHIMS = BUILD / "shims"
 DIRECTIVES = {
     "language_level": 3,
@@ -28,17 +31,19 @@ DIRECTIVES = {
     "wraparound": CHECKED,
     "initializedcheck": CHECKED,
     "cdivision": True,
+    "freethreading_compatible": True,  # no state of the modules changes but the pool's, which one call has at a time
 }
 
 # Build: flags, bytes of a vector, vectors that a tile may sum in (12 of 16 registers, 24 of 32).
 BUILDS = {"generic": ([], 16, 12)}
-if platform.machine().lower() in ("x86_64", "amd64"):
+MACHINE = sysconfig.get_platform().rpartition("-")[2]  # what is built for, be it on another one
+if MACHINE in ("x86_64", "amd64"):
     BUILDS |= {
         "v2": (["-march=x86-64-v2"], 16, 12),
         "v3": (["-march=x86-64-v3"], 32, 12),
         "v4": (["-march=x86-64-v4", "-mprefer-vector-width=512"], 64, 24),
     }
-elif platform.machine().lower() in ("aarch64", "arm64"):
+elif MACHINE in ("aarch64", "arm64"):
     BUILDS = {"generic": ([], 16, 24)}
 DTYPES = {"float32": "float", "float64": "double"}
 
@@ -85,7 +90,8 @@ setup(
     ext_modules=cythonize(
         [
             Extension(
-                "fastrnn.kernels.pool", [str(KERNELS / "pool.pyx")], define_macros=[("_GNU_SOURCE", None)],
+                "fastrnn.kernels.pool", [str(KERNELS / "pool.pyx")],
+                define_macros=[("_GNU_SOURCE", None), ("FASTRNN_THREADS", int(THREADS))],
                 extra_compile_args=["-O2", "-g0", "-pthread", *SANITIZER], extra_link_args=["-pthread", *SANITIZER],
             ),
             *kernel_extensions(),

@@ -75,6 +75,7 @@ cdef extern from * nogil:
     int my_processor()
     void keep_off_my_processor(pthread_t thread)
     void relax()
+    const bint FASTRNN_THREADS  # the build says whether there are any
     int atomic_get(int*)
     void atomic_set(int*, int)
     int atomic_swap(int*, int)
@@ -166,7 +167,7 @@ cdef bint hire() noexcept nogil:
 
 cdef int pool_acquire(int wanted) noexcept nogil:
     """How many workers the caller may use, itself included; give them back if it is more than 1."""
-    if wanted <= 1 or atomic_swap(&busy, 1):
+    if not FASTRNN_THREADS or wanted <= 1 or atomic_swap(&busy, 1):
         return 1
     wanted = min(wanted, MOST_WORKERS)
     while workers_alive + 1 < wanted:
@@ -231,5 +232,7 @@ cdef void forget_workers() noexcept nogil:
 
 
 pthread_atfork(NULL, NULL, forget_workers)
+
+threads = bool(FASTRNN_THREADS)  # for Python to read
 
 include "interrupt.pxi"

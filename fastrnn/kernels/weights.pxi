@@ -1,13 +1,42 @@
 # Packed weights as Python objects: made once for a version of the weights, and read by all calls until the next.
+#
+# What the way back needs is packed when it is first asked for, which any number of threads may do at once. No lock keeps
+# two from packing the same: a child forked meanwhile would wait for it for ever. One gets there first, and the others
+# throw theirs away.
 
-cdef int make_room(Panels* w, Py_ssize_t K, Py_ssize_t columns) except -1:
-    """Room for packed weights, in place of what an attempt that ran out of memory has left."""
-    free(w.data)
+cdef extern from * nogil:
+    """
+    #define data_there(panels) __atomic_load_n(&(panels)->data, __ATOMIC_ACQUIRE)
+    #define first_to_put(panels, made) __sync_bool_compare_and_swap(&(panels)->data, NULL, made)
+    """
+    real* data_there(Panels* panels)
+    bint first_to_put(Panels* panels, real* made)
+
+
+cdef Panels without_data(Py_ssize_t K, Py_ssize_t columns) noexcept:
+    cdef Panels w
     w.data = NULL
     w.K = K
     w.columns = columns
     w.count = panels_for(columns)
+    return w
+
+
+cdef int make_room(Panels* w, Py_ssize_t K, Py_ssize_t columns) except -1:
+    """Room for packed weights."""
+    w[0] = without_data(K, columns)
     w.data = allocate(w.count * K * PANEL)
+    return 0
+
+
+cdef int pack_back_once(Panels* w, const real* weight, Py_ssize_t units, const int* gates, int slots) except -1:
+    """`pack_back` into panels whose sizes stand there, unless they have data."""
+    cdef Panels made
+    if data_there(w) == NULL:
+        make_room(&made, w.K, w.columns)
+        pack_back(&made, weight, units, gates, slots)
+        if not first_to_put(w, made.data):
+            free(made.data)
     return 0
 
 
@@ -36,6 +65,7 @@ cdef class Affine:
         self.weight = weight
         make_room(&self.w, K, N)
         pack_forward(&self.w, &weight[0, 0], N, 1, PANEL)
+        self.w_back = without_data(N, K)
         self.bias = new_bias(bias, None, self.w.count * PANEL, N, 1, PANEL)
 
     def __dealloc__(self):
@@ -44,12 +74,9 @@ cdef class Affine:
         free(self.bias)
 
     cdef int prepare_backward(self) except -1:
-        """Pack for dx = dy W. Under the GIL, so that one caller does it for all."""
+        """Pack for dx = dy W."""
         cdef int only = 0
-        if self.w_back.data == NULL:
-            make_room(&self.w_back, self.weight.shape[0], self.weight.shape[1])
-            pack_back(&self.w_back, &self.weight[0, 0], self.weight.shape[0], &only, 1)
-        return 0
+        return pack_back_once(&self.w_back, &self.weight[0, 0], self.weight.shape[0], &only, 1)
 
 
 cdef int named_cell(Cell* out, str name, bint projected) except -1:
@@ -118,6 +145,11 @@ cdef class Weights:
             make_room(&self.second, self.P, self.H)
             pack_forward(&self.second, &w_hh[c.recurrent_gates * self.H, 0], self.H, 1, PANEL)
         self.pack_biases(b_ih, b_hh)
+        columns = whole_vectors(self.H)
+        self.ih_back = without_data(c.gates * columns, self.I)
+        self.hh_back = without_data(c.recurrent_slots * columns, self.P)
+        if c.second:
+            self.second_back = without_data(whole_vectors(self.P), self.H)
 
     cdef int pack_biases(self, const real[::1] b_ih, const real[::1] b_hh) except -1:
         """The candidate of a GRU that resets after the product has its recurrent bias inside the reset."""
@@ -153,27 +185,22 @@ cdef class Weights:
         free(self.y_bias)
 
     cdef int prepare_backward(self) except -1:
-        """Pack for the way back. Under the GIL, so that one caller does it for all."""
+        """Pack for the way back."""
         cdef int gates[4]
         cdef int gate
-        cdef Py_ssize_t length = whole_vectors(self.H)
-        if self.hh_back.data != NULL:
+        if data_there(&self.hh_back) != NULL:  # the last
             return 0
         for gate in range(self.cell.gates):
             gates[gate] = gate
         if self.cell.second:
-            make_room(&self.second_back, whole_vectors(self.P), self.H)
             if self.w_hr is not None:
-                pack_back(&self.second_back, &self.w_hr[0, 0], self.P, gates, 1)
+                pack_back_once(&self.second_back, &self.w_hr[0, 0], self.P, gates, 1)
             else:
-                pack_back(&self.second_back, &self.w_hh[self.cell.recurrent_gates * self.H, 0], self.H, gates, 1)
-        make_room(&self.ih_back, self.cell.gates * length, self.I)
-        pack_back(&self.ih_back, &self.w_ih[0, 0], self.H, gates, self.cell.gates)
+                pack_back_once(&self.second_back, &self.w_hh[self.cell.recurrent_gates * self.H, 0], self.H, gates, 1)
+        pack_back_once(&self.ih_back, &self.w_ih[0, 0], self.H, gates, self.cell.gates)
         for gate in range(self.cell.recurrent_gates):
             gates[self.cell.recurrent_slot[gate]] = gate
-        make_room(&self.hh_back, self.cell.recurrent_slots * length, self.P)
-        pack_back(&self.hh_back, &self.w_hh[0, 0], self.H, gates, self.cell.recurrent_slots)
-        return 0
+        return pack_back_once(&self.hh_back, &self.w_hh[0, 0], self.H, gates, self.cell.recurrent_slots)
 
     cdef unsigned long long source(self) noexcept:
         """Fingerprint of the arrays that were packed, as they are now."""
