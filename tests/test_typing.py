@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -115,10 +114,6 @@ def test_right_programs_and_the_readmes_are_accepted(found):
 def test_every_error_of_a_wrong_program_is_found(found):
     marks = [(i, line.partition("  # ")[2]) for i, line in enumerate(WRONG.splitlines(), 1) if "  # " in line]
     assert [error[1:] for error in found if error[0] == "wrong.py"] == marks
-
-
-def test_the_package_says_that_it_is_annotated():
-    assert (resources.files("fastrnn") / "py.typed").is_file()
 
 
 def test_right_program_runs():
