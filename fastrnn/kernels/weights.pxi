@@ -1,8 +1,8 @@
 # Packed weights as Python objects: made once for a version of the weights, and read by all calls until the next.
 #
-# What the way back needs is packed when it is first asked for, which any number of threads may do at once. No lock keeps
-# two from packing the same: a child forked meanwhile would wait for it for ever. One gets there first, and the others
-# throw theirs away.
+# What the way back needs is packed when it is first asked for, which any number of threads may do at once. No lock
+# keeps two from packing the same: a child forked meanwhile would wait for it for ever. One gets there first, and the
+# others throw theirs away.
 
 cdef extern from * nogil:
     """
