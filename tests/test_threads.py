@@ -99,9 +99,9 @@ def test_threads_share_a_layer(kind):
 def test_threads_pack_for_the_way_back_at_once(kind):
     """Only one of the packed weights that they make stays; all have to have the same bits, and none half of them."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((1, 1, 48), np.float32)
+    x = rng.standard_normal((1, 1, 256), np.float32)
     for _ in range(20):
-        layer = make(kind, 48, 56)
+        layer = make(kind, 256, 256)
         d = rng.standard_normal(layer(x)[0].shape, np.float32)
         start = threading.Barrier(4)
 
