@@ -34,16 +34,18 @@ DIRECTIVES = {
     "freethreading_compatible": True,  # no state of the modules changes but the pool's, which one call has at a time
 }
 
+# What is built for: not always the machine that builds. "linux-aarch64", say, or "macosx-11.0-arm64".
+MACHINE = sysconfig.get_platform().rpartition("-")[2].lower()
+
 # Build: flags, bytes of a vector, vectors that a tile may sum in (12 of 16 registers, 24 of 32).
 BUILDS = {"generic": ([], 16, 12)}
-MACHINE = sysconfig.get_platform().rpartition("-")[2]  # what is built for, be it on another one
 if MACHINE in ("x86_64", "amd64"):
     BUILDS |= {
         "v2": (["-march=x86-64-v2"], 16, 12),
         "v3": (["-march=x86-64-v3"], 32, 12),
         "v4": (["-march=x86-64-v4", "-mprefer-vector-width=512"], 64, 24),
     }
-elif MACHINE in ("aarch64", "arm64"):
+elif MACHINE in ("aarch64", "arm64", "universal2"):  # the last is macOS for either processor, of which ARM is the newer
     BUILDS = {"generic": ([], 16, 24)}
 DTYPES = {"float32": "float", "float64": "double"}
 
