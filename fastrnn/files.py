@@ -10,6 +10,7 @@ import io
 import os
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,6 @@ def save(path: str | os.PathLike[str], layer_or_dict: Module | Mapping[str, Modu
     {'encoder': GRU(4, 2), 'head': Linear(2, 3)}
     """
     import json
-    import secrets
 
     path = _checked_path(path)
     modules = _named(layer_or_dict)
@@ -77,15 +77,8 @@ def save(path: str | os.PathLike[str], layer_or_dict: Module | Mapping[str, Modu
     for name, tensor in tensors.items():
         _check_finite(name, tensor)
     text = json.dumps({"version": VERSION, "modules": described}, default=str)  # str: of a dtype
-    temporary = path.with_name(f".{KEY}-{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            FORMATS[path.suffix][0](file, text, tensors)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        FORMATS[path.suffix][0](file, text, tensors)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -129,6 +122,24 @@ def load(path: str | os.PathLike[str]) -> Any:
     except (KeyError, RecursionError, TypeError, ValueError) as error:  # RecursionError: JSON nested too deep
         message = error.args[0] if isinstance(error, KeyError) else error
         raise ValueError(f"{path}: {message}") from error
+
+
+@contextmanager
+def written_whole(path):
+    """A binary file, beside its place until all of it is written and then moved there: there is never a part of it."""
+    import pathlib
+    import secrets
+
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{KEY}-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _checked_path(path):

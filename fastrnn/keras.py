@@ -83,12 +83,11 @@ def from_keras_weights(kind: str, weights: Sequence[ArrayLike], *, activation: s
     elif reset_after is not None:
         raise ValueError(f"reset_after: expected None of kind {kind!r}, got {reset_after!r}")
     rows = len(gates) * H
-    shapes = [(I, rows), (H, rows)] + [(2, rows) if options.get("reset_after") else (rows,)] * bias
-    for i, (array, shape) in enumerate(zip(arrays, shapes * directions, strict=True)):
-        if array.shape != shape:
-            raise ValueError(f"weights[{i}]: expected shape {describe(shape)}, got {describe(array.shape)}")
-    forward, backward = arrays[: len(shapes)], arrays[len(shapes) :]
-    state = _direction(forward, gates, "_l0") | (_direction(backward, gates, "_l0_reverse") if bidirectional else {})
+    _check_shapes(arrays, [(I, rows), (H, rows)] + [(2, rows) if options.get("reset_after") else (rows,)] * bias)
+    each = len(arrays) // directions
+    state = _direction(arrays[:each], gates, "_l0")
+    if bidirectional:
+        state |= _direction(arrays[each:], gates, "_l0_reverse")
     return cls(I, H, bias=bias, batch_first=batch_first, bidirectional=bidirectional, rng=Given(state),
                dtype=np.float64 if arrays[0].dtype == np.float64 else np.float32, **options)
 
@@ -99,6 +98,14 @@ def _sizes(kernel, gates):
         raise ValueError(f"weights[0]: expected shape (input_size, {gates} * hidden_size), "
                          f"got {describe(kernel.shape)}")
     return kernel.shape[0], kernel.shape[1] // gates
+
+
+def _check_shapes(arrays, shapes):
+    """Each direction's arrays have these shapes."""
+    for i, array in enumerate(arrays):
+        shape = shapes[i % len(shapes)]
+        if array.shape != shape:
+            raise ValueError(f"weights[{i}]: expected shape {describe(shape)}, got {describe(array.shape)}")
 
 
 def _reset_after(given, bias):

@@ -10,7 +10,6 @@ Here the processes share the processors of one machine, and meet at a file. On s
 them, and `init_process_group("gloo")` finds from it who they are and where they meet.
 """
 
-import argparse
 import tempfile
 import time
 from datetime import timedelta
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import fastrnn
 from bench.tasks.needs import extra
-from bench.tasks.shares import HIDDEN, report, share
+from bench.tasks.shares import HIDDEN, command_line, report, share
 from fastrnn import demo
 from fastrnn.__main__ import positive_integer
 
@@ -87,12 +86,8 @@ def together(processes, steps, threads, **options):
 
 def arguments(argv=None):
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.tasks.data_parallel",
-                                     description=__doc__.partition("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = command_line("python -m bench.tasks.data_parallel", __doc__)
     parser.add_argument("--processes", type=positive_integer, default=2, metavar="N", help="that share the batches")
-    parser.add_argument("--steps", type=positive_integer, default=100, metavar="N",
-                        help="of training; with them grows what rounding makes the weights differ by")
     options = parser.parse_args(argv)
     if demo.ROWS % options.processes:
         parser.error(f"--processes: expected a divisor of the {demo.ROWS} rows, got {options.processes}")

@@ -9,7 +9,6 @@ batch. Rank 0 then trains alone, with the whole batch, and the weights are compa
 Nothing here knows of machines: on which ones the ranks run is for `mpirun` to say.
 """
 
-import argparse
 import time
 from itertools import islice
 
@@ -17,9 +16,8 @@ import numpy as np
 
 import fastrnn
 from bench.tasks.needs import extra
-from bench.tasks.shares import HIDDEN, report, share
+from bench.tasks.shares import HIDDEN, command_line, report, share
 from fastrnn import demo
-from fastrnn.__main__ import positive_integer
 
 with extra("mpi"):
     from mpi4py import MPI
@@ -65,11 +63,7 @@ def wait(comm):
 
 def arguments(comm, argv=None):
     """Parse the command line, as every rank does."""
-    parser = argparse.ArgumentParser(prog="mpirun -n N python -m bench.tasks.data_parallel_mpi",
-                                     description=__doc__.partition("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--steps", type=positive_integer, default=100, metavar="N",
-                        help="of training; with them grows what rounding makes the weights differ by")
+    parser = command_line("mpirun -n N python -m bench.tasks.data_parallel_mpi", __doc__)
     options = parser.parse_args(argv)
     if demo.ROWS % comm.size:
         parser.error(f"-n: expected a divisor of the {demo.ROWS} rows, got {comm.size}")

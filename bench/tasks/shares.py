@@ -3,11 +3,24 @@
 Shapes: L steps, N rows.
 """
 
+import argparse
+
 import numpy as np
 
-__all__ = ["HIDDEN", "apart", "report", "share"]
+from fastrnn.__main__ import positive_integer
+
+__all__ = ["HIDDEN", "apart", "command_line", "report", "share"]
 
 HIDDEN = 128  # units of the LSTM that both train
+
+
+def command_line(prog, about):
+    """The parser of what both can be told."""
+    parser = argparse.ArgumentParser(prog=prog, description=about.partition("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--steps", type=positive_integer, default=100, metavar="N",
+                        help="of training; with them grows what rounding makes the weights differ by")
+    return parser
 
 
 def share(batches, rank, processes):

@@ -1,14 +1,13 @@
 """From a layer to an ONNX model: a node for every layer of the stack, and what joins them."""
 
-import contextlib
 import os
-import uuid
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 import fastrnn
+from fastrnn.files import written_whole
 from fastrnn.onnx.gates import TO_ONNX, ordered
 
 __all__ = ["export"]
@@ -65,7 +64,8 @@ def export(layer: fastrnn.RNN | fastrnn.LSTM | fastrnn.GRU, path: str | os.PathL
                          f"an ONNX file holds, got {layer.params.flat.nbytes}")
     model = _model(layer)
     onnx.checker.check_model(model, full_check=True)
-    _write_whole(path, model.SerializeToString())
+    with written_whole(path) as file:
+        file.write(model.SerializeToString())
 
 
 def _model(layer):
@@ -145,18 +145,3 @@ def _layer_nodes(layer, k, inputs, outputs, output):
     return [helper.make_node(kind, inputs, outputs, f"{kind}_l{k}", **attributes),
             helper.make_node("Transpose", outputs[:1], [f"side_by_side_l{k}"], perm=perm),
             helper.make_node("Reshape", [f"side_by_side_l{k}", "output_shape"], [output])]
-
-
-def _write_whole(path, content):
-    """The file is written beside its place and then moved there, so that there is never a part of it."""
-    path = os.fspath(path)
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise

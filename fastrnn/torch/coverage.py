@@ -21,7 +21,7 @@ def of_mode():
         return "a transform of torch.func (vmap, grad, ...) is active"
     if forward_ad._current_level >= 0:
         return "forward-mode differentiation is active"
-    if torch.jit.is_tracing():
+    if torch._C._is_tracing():
         return "torch.jit is tracing the call"
     return None
 

@@ -10,6 +10,7 @@ import torch
 
 from fastrnn import recurrence
 from fastrnn.arguments import real_array
+from fastrnn.sequences import PackedSequence
 from fastrnn.torch.packs import Pack
 
 __all__ = ["KEPT", "Call", "backward", "forward"]
@@ -29,8 +30,7 @@ class Call(NamedTuple):
         """Of the rows, falling; None if all have as many steps as x."""
         if self.batch_sizes is None:
             return None
-        sizes = self.batch_sizes.numpy()
-        return (np.arange(sizes[0])[:, None] < sizes).sum(axis=1).astype(np.intp)
+        return PackedSequence(None, self.batch_sizes.numpy()).sorted_lengths()
 
 
 def array_of(tensor):

@@ -17,13 +17,16 @@ class Twin:
     """What fastrnn's modules for torch have in common."""
 
     _cell = "RNN"  # as the kernels call it
-    _activation = 0  # of the kernels' Activation
     _memory = False  # whether there is a second state, c
+
+    @property
+    def _activation(self):
+        return ACTIVATIONS.index(self.nonlinearity) if self._cell == "RNN" else 0
 
     def forward(self, input, hx=None):
         """As torch's. What fastrnn does not cover, wrong arguments included, is torch's own code; see `explain`."""
         parameters = self._parameters_now()
-        packs = None if torch.compiler.is_compiling() else short.packs_of(self, input, hx, parameters)
+        packs = short.packs_of(self, input, hx, parameters)
         if packs is None and self._reason_for_torch(input, hx, parameters) is not None:
             return super().forward(input, hx)
         states = self._as_tuple(hx)
@@ -80,7 +83,7 @@ class Twin:
         return tuple(states) if self._memory else states[0]
 
     def __prepare_scriptable__(self):
-        """TorchScript compiles torch's own module, over the same parameters."""
+        """TorchScript compiles torch's own module, over the same parameters, and puts it into the model."""
         plain = copy.copy(self)
         plain.__class__ = type(self).__mro__[type(self).__mro__.index(Twin) + 1]
         return plain
@@ -154,10 +157,6 @@ class Layers(Twin):
 class RNN(Layers, torch.nn.RNN):
     """`torch.nn.RNN` that runs in fastrnn, with the same arguments, parameters, buffers, hooks and saved form."""
 
-    @property
-    def _activation(self):
-        return ACTIVATIONS.index(self.nonlinearity)
-
 
 class LSTM(Layers, torch.nn.LSTM):
     """`torch.nn.LSTM` that runs in fastrnn, with the same arguments, parameters, buffers, hooks and saved form."""
@@ -202,10 +201,6 @@ class Cell(Twin):
 
 class RNNCell(Cell, torch.nn.RNNCell):
     """`torch.nn.RNNCell` that runs in fastrnn, with the same arguments, parameters, buffers, hooks and saved form."""
-
-    @property
-    def _activation(self):
-        return ACTIVATIONS.index(self.nonlinearity)
 
 
 class LSTMCell(Cell, torch.nn.LSTMCell):

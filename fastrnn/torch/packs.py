@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import kernels
+from fastrnn import kernels, layers
 from fastrnn.recurrent import parameter_sizes
 
 __all__ = ["Kind", "Pack", "find", "packed"]
 
-GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 
 
 class Kind(NamedTuple):
@@ -42,7 +41,8 @@ class Kind(NamedTuple):
 
     def shapes(self):
         """Of the parameters in torch's order, one direction after the other."""
-        sizes = parameter_sizes(GATES[self.cell], self.input_size, self.hidden_size, self.proj_size, self.bias)
+        gates = getattr(layers, self.cell)._gates
+        sizes = parameter_sizes(gates, self.input_size, self.hidden_size, self.proj_size, self.bias)
         return [*sizes.values()] * self.directions
 
     def places(self):

@@ -1,23 +1,22 @@
 """The short way in: a call that is plainly one for fastrnn, on parameters that have been packed where they lie.
 
 `modules` and `coverage` come to the same answer, and to a reason if it is no, in twice the time; the kernels take 1 to
-3 us for a step of a cell. Hence one function with all checks in it.
+3 us for a step of a cell. Hence one function, with the checks of tensors and shapes in it.
 """
 
 import torch
-from torch.autograd import forward_ad
 
+from fastrnn.torch import coverage, operators
 from fastrnn.torch.packs import find
 
 __all__ = ["infer", "packs_of"]
 
-C, Tensor = torch._C, torch.Tensor
+Tensor = torch.Tensor
 
 
 def packs_of(module, x, hx, parameters):
     """The packs of all layers; None where it takes longer to say."""
-    if torch.is_autocast_enabled("cpu") or C._is_tracing() or C._are_functorch_transforms_active() \
-            or C._len_torch_dispatch_stack() or forward_ad._current_level >= 0:
+    if operators.needed() or coverage.of_mode():
         return None
     dtype = parameters[0].dtype
     tensors = (x,) if hx is None else (x, *hx) if module._memory and type(hx) is tuple else (x, hx)
