@@ -22,6 +22,14 @@ def threads():
 
 
 @pytest.fixture
+def torch_seed():
+    """torch's random numbers begin anew."""
+    import torch
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture
 def bench(monkeypatch):
     """The benchmark's modules, beside whichever fastrnn is under test."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])

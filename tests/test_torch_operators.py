@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.flop_counter import FlopCounterMode
+from torch_twins import apart
 
 import fastrnn.torch
 
@@ -51,16 +52,17 @@ def test_compiled_whole():
     for B, T in ((3, 7), (4, 7), (2, 9)):
         symbols, h = torch.randint(9, (B, T)), torch.randn(1, B, 6)
         expected, actual = plain(symbols, h), compiled(symbols, h)
-        assert (actual[0] - expected[0]).abs() < 1e-4 and (actual[1] - expected[1]).abs().max() < 1e-6
+        # Measured: 0, of a sum of up to 76, and 1.2e-7.
+        assert apart(actual[0], expected[0]) < 5e-5 and apart(actual[1], expected[1]) < 1e-6
         for optimizer, results in zip(optimizers, (expected, actual), strict=True):
             optimizer.zero_grad()
             results[0].backward()
         for (name, p), q in zip(plain.named_parameters(), twin.named_parameters(), strict=True):
-            assert (p.grad - q[1].grad).abs().max() < 1e-4, name
+            assert apart(p.grad, q[1].grad) < 2e-5, name  # measured: 1.9e-6
         for optimizer in optimizers:
             optimizer.step()
     with torch.no_grad():
-        assert (compiled(symbols)[0] - plain(symbols)[0]).abs() < 1e-4
+        assert apart(compiled(symbols)[0], plain(symbols)[0]) < 5e-5  # measured: 0
 
 
 def test_compiled_by_inductor():

@@ -19,13 +19,9 @@ from fastrnn.torch.swap import TWINS
 INFOS = [info for info in module_db if info.module_cls in TWINS]
 DTYPES = torch.float32, torch.float64
 
-pytestmark = [pytest.mark.parametrize("info", INFOS, ids=[info.module_cls.__name__ for info in INFOS]),
+pytestmark = [pytest.mark.usefixtures("torch_seed"),
+              pytest.mark.parametrize("info", INFOS, ids=[info.module_cls.__name__ for info in INFOS]),
               pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")]
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
 
 
 def cases(info, dtype, requires_grad=False, training=True, packed=False):

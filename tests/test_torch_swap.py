@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch_twins import apart
 
 import fastrnn.torch
 
@@ -42,7 +43,7 @@ def test_a_whole_model():
     assert type(model.own) is Own
     after = model.state_dict()
     assert list(after) == list(before) and all(after[name].data_ptr() == before[name].data_ptr() for name in before)
-    assert (model(x) - expected).abs().max() < 1e-6
+    assert apart(model(x), expected) < 3e-7  # measured: 3.0e-8
     assert fastrnn.torch.restore(fastrnn.torch.accelerate(model)) is model
     assert not any(isinstance(module, fastrnn.torch.modules.Twin) for module in modules)
     assert torch.equal(model(x), expected)
