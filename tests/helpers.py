@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+
+import fastrnn
 
 # Central differences of float64 values near 1, with the step of `numerical_gradient`: truncation leaves about
 # step^2 and rounding about eps / step, both some 1e-10 at their best; the rest is room for curvature.
@@ -91,8 +94,12 @@ def all_same(a, b):
 
 
 def python(code, **environment):
-    """Run code in a Python of its own, with these environment variables besides."""
-    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, text=True,
+    """Run code in a Python of its own, with these environment variables besides.
+
+    It has the fastrnn under test; the folder it is started in, a clone's say, may have one without kernels.
+    """
+    path = {"PYTHONPATH": str(Path(fastrnn.__file__).parents[1])}
+    return subprocess.run([sys.executable, "-P", "-c", code], env={**os.environ, **path, **environment}, text=True,
                           capture_output=True, timeout=120)
 
 

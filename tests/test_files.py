@@ -1,6 +1,5 @@
 """Files give back the same bits, torch reads them, and a save that fails leaves the older file."""
 
-import subprocess
 import sys
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
+from helpers import python
 
 import fastrnn
 from fastrnn import files
@@ -181,5 +181,5 @@ def test_without_safetensors(tmp_path, monkeypatch):
 def test_importing_takes_none_of_the_peers():
     program = ("import sys, fastrnn\n"
                "print(*sorted({'torch', 'onnx', 'safetensors', 'jax', 'keras', 'zipfile', 'json'} & set(sys.modules)))")
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout.split() == []
+    run = python(program)
+    assert run.returncode == 0 and run.stdout.split() == []

@@ -1,14 +1,13 @@
 """ONNX models against onnxruntime, ONNX's own reference and torch: what is imported, what is exported, and both."""
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from helpers import python
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from onnx_models import BLOCKS, FORMS, H, I, N, T, drawn, made
@@ -177,6 +176,6 @@ def test_only_a_request_imports_onnx():
     program = ("import sys, fastrnn; assert not {'onnx', 'fastrnn.onnx'} & set(sys.modules)\n"
                "sys.modules['onnx'] = None\n"
                "import fastrnn.onnx")
-    failed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    failed = python(program)
     assert r"ImportError: onnx: expected the package of that name, as pip install 'fastrnn[onnx]' brings it" in \
         failed.stderr

@@ -1,11 +1,10 @@
 """fastrnn.torch under torch.compile, torch.export, and modes that watch operators."""
 
 import copy
-import subprocess
-import sys
 
 import pytest
 import torch
+from helpers import python
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.flop_counter import FlopCounterMode
 from torch_twins import apart
@@ -134,6 +133,6 @@ def test_dynamo_is_not_imported_but_for_compiling():
         import torch._dynamo
         assert torch._dynamo.config.allow_rnn
     """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    assert python(program).returncode == 0
     program = "import torch._dynamo, fastrnn.torch; assert torch._dynamo.config.allow_rnn"
-    subprocess.run([sys.executable, "-c", program], check=True)
+    assert python(program).returncode == 0
