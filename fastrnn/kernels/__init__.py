@@ -3,8 +3,9 @@
 `FASTRNN_BUILD` (generic, v2, v3, v4) forces a choice; a build that is not there, or that this processor
 cannot run, is then an ImportError, never a silent replacement.
 
-`layers`, `cells` and `readout` call the build's `rnn_forward`, `rnn_backward`, `linear_forward`,
-`linear_backward` and `Affine` (see `engine.pxi`), with arguments already checked.
+`recurrence` calls the build's `layer_forward` and `layer_backward`, `recurrent` and `cells` its `infer`, `readout` its
+`linear_forward` and `linear_backward`, and `fastrnn.torch` its `infer_at` (see `engine.pxi`), with arguments already
+checked.
 """
 
 import importlib
