@@ -1,4 +1,4 @@
-"""Builds the kernels: one source, once for each instruction set and dtype, and the pool of threads they share."""
+"""Builds the kernels, one source, once for each instruction set and dtype; their threads; torch's short way in."""
 
 import os
 import sysconfig
@@ -97,6 +97,8 @@ setup(
                 extra_compile_args=["-O2", "-g0", "-pthread", *SANITIZER], extra_link_args=["-pthread", *SANITIZER],
             ),
             *kernel_extensions(),
+            Extension("fastrnn.torch.plans", ["fastrnn/torch/plans.pyx"], extra_compile_args=["-O2", "-g0", *SANITIZER],
+                      extra_link_args=SANITIZER),
         ],
         include_path=[str(KERNELS), "."],
         compiler_directives=DIRECTIVES,

@@ -77,7 +77,7 @@ cdef void initial_gradient(const Sweep* s, const Direction* d, const Share* shar
     product(&p)
 
 
-cdef void backward_chain(const Sweep* s, Direction* d, const Share* share, const Chunk* chunk,
+cdef void backward_chain(Sweep* s, Direction* d, const Share* share, const Chunk* chunk,
                          real* scratch) noexcept nogil:
     """dz of the chunk, from its last step to its first."""
     cdef Step step
@@ -99,7 +99,7 @@ cdef void backward_chain(const Sweep* s, Direction* d, const Share* share, const
         step.second.K = d.w_second.K
         step.second.columns = s.H
     for t in range(chunk.first + chunk.n - 1, chunk.first - 1, -1):
-        M = alive(s, d, share, t)
+        M = 0 if interrupted(s, share) else alive(s, d, share, t)
         after, before = min(M, alive(s, d, share, t + 1)), min(M, alive(s, d, share, t - 1))
         if M:
             state_before(s, d, share, t, M, &step, scratch)
@@ -177,8 +177,8 @@ cdef void pack_states(const Sweep* s, const Direction* d, const Chunk* chunk, re
             zero_rows(reset, out, PANEL, M, PANEL)
 
 
-cdef void gate_gradients(const Sweep* s, const Direction* d, Operand operand, Panels packed, Py_ssize_t column,
-                         bint add) noexcept nogil:
+cdef void gate_gradients(Sweep* s, const Direction* d, const Share* share, Operand operand, Panels packed,
+                         Py_ssize_t column, bint add) noexcept nogil:
     """Columns `column` and on of all weights that saw the operand."""
     cdef Py_ssize_t slot = whole_vectors(s.H)
     cdef int gate
@@ -186,6 +186,8 @@ cdef void gate_gradients(const Sweep* s, const Direction* d, Operand operand, Pa
         weight_gradient(d.dw_second + column, s.H, d.dz + s.cell.slots * slot, s.dz_row, s.P, packed, add)
         return
     for gate in range(s.cell.gates):
+        if interrupted(s, share):
+            return
         if operand == INPUT:
             weight_gradient(d.dw_ih + gate * s.H * s.I + column, s.I, d.dz + (s.cell.input_slot + gate) * slot,
                             s.dz_row, s.H, packed, add)
@@ -194,8 +196,8 @@ cdef void gate_gradients(const Sweep* s, const Direction* d, Operand operand, Pa
                             s.dz_row, s.H, packed, add)
 
 
-cdef void weight_columns(const Sweep* s, const Direction* d, Operand operand, Py_ssize_t start, Py_ssize_t end,
-                         const Chunk* chunk, real* workspace) noexcept nogil:
+cdef void weight_columns(Sweep* s, const Direction* d, const Share* share, Operand operand, Py_ssize_t start,
+                         Py_ssize_t end, const Chunk* chunk, real* workspace) noexcept nogil:
     """Panels start .. end - 1 of the gradients that an operand has a part in."""
     cdef Panels packed
     cdef Py_ssize_t columns = operand_columns(s, operand), panel
@@ -209,7 +211,7 @@ cdef void weight_columns(const Sweep* s, const Direction* d, Operand operand, Py
     for panel in range(start, end):
         pack_operand(s, d, operand, chunk, workspace + (panel - start) * packed.K * PANEL, panel * PANEL,
                      min(PANEL, columns - panel * PANEL))
-    gate_gradients(s, d, operand, packed, start * PANEL, chunk.add)
+    gate_gradients(s, d, share, operand, packed, start * PANEL, chunk.add)
 
 
 cdef void input_gradient(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk) noexcept nogil:
@@ -235,7 +237,7 @@ cdef void bias_gradients(const Sweep* s, const Direction* d, const Share* share,
                       last, chunk.add)
 
 
-cdef void chunk_gradients(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk,
+cdef void chunk_gradients(Sweep* s, const Direction* d, const Share* share, const Chunk* chunk,
                           real* workspace) noexcept nogil:
     """The worker's part of dx, dW and db of the chunk."""
     cdef Py_ssize_t of_x = panels_for(s.I), of_h = panels_for(s.P)
@@ -243,9 +245,9 @@ cdef void chunk_gradients(const Sweep* s, const Direction* d, const Share* share
     cdef Py_ssize_t start = panels * share.worker // share.workers
     cdef Py_ssize_t end = panels * (share.worker + 1) // share.workers
     input_gradient(s, d, share, chunk)
-    weight_columns(s, d, INPUT, start, end, chunk, workspace)
-    weight_columns(s, d, STATE, start - of_x, end - of_x, chunk, workspace)
-    weight_columns(s, d, MIDDLE, start - of_x - of_h, end - of_x - of_h, chunk, workspace)
+    weight_columns(s, d, share, INPUT, start, end, chunk, workspace)
+    weight_columns(s, d, share, STATE, start - of_x, end - of_x, chunk, workspace)
+    weight_columns(s, d, share, MIDDLE, start - of_x - of_h, end - of_x - of_h, chunk, workspace)
     bias_gradients(s, d, share, chunk)
 
 

@@ -115,6 +115,7 @@ cdef int begin(Sweep* s, tuple weights, int activation, Py_ssize_t T, Py_ssize_t
     s.T, s.B, s.I, s.H, s.P = T, B, first.I, first.H, first.P
     s.directions = <int>len(weights)
     s.row_steps = T * B
+    s.long_steps = B * step_flops(s) > FLOPS_WORTH_A_LOOK
     return 0
 
 
@@ -182,7 +183,7 @@ cdef int sweep_forward(Sweep* s, tuple weights, int threads, real* workspace, Py
     cdef Direction* d
     cdef real* own = NULL
     cdef int i, workers
-    s.chunk_rows = max(s.B, min(s.row_steps, FORWARD_ROWS))
+    s.chunk_rows = max(s.B, min(s.row_steps, forward_rows(s)))
     for i in range(s.directions):
         d, w = &s.direction[i], weights[i]
         d.w_ih, d.w_hh, d.w_second, d.bias, d.y_bias = w.ih, w.hh, w.second, w.bias, w.y_bias

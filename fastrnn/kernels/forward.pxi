@@ -3,13 +3,12 @@
 # leave the cache, one step at a time would waste the product on few rows. The workspace is one chunk, whatever T.
 
 cdef enum:
-    FORWARD_ROWS = 64    # rows (steps x batch) of a chunk
     FORWARD_BATCH = 256  # rows of the batch that go through time together
 
 
 cdef Py_ssize_t forward_workspace(const Sweep* s, Py_ssize_t panels) noexcept nogil:
     """Preactivations of a chunk, and gathered states."""
-    return s.chunk_rows * panels * PANEL + s.B * (s.P + s.H)
+    return s.chunk_rows * padded_row(panels * PANEL) + s.B * (s.P + s.H)
 
 
 cdef void input_part(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk, Rows z, Panels w,
@@ -17,12 +16,12 @@ cdef void input_part(const Sweep* s, const Direction* d, const Share* share, con
     """The share's preactivations of a chunk as far as the input goes, z being those of its first row."""
     cdef Py_ssize_t t
     if d.row == NULL:
-        affine(z, bias, rows_at(d.x, chunk.first, share.b), w, z.b, chunk.n, share.M, 0, 1)
+        affine(z, bias, rows_at(d.x, chunk.first, share.b), w, w.columns, chunk.n, share.M, 0, 1)
     elif share.M == s.B:
-        affine(z, bias, packed_at(d.x, chunk), w, z.b, 1, chunk.rows, 0, 1)
+        affine(z, bias, packed_at(d.x, chunk), w, w.columns, 1, chunk.rows, 0, 1)
     else:
         for t in range(chunk.first, chunk.first + chunk.n):
-            affine(rows_at(z, 0, row_in(s, d, chunk, t)), bias, rows_at(d.x, t, share.b), w, z.b, 1,
+            affine(rows_at(z, 0, row_in(s, d, chunk, t)), bias, rows_at(d.x, t, share.b), w, w.columns, 1,
                    alive(s, d, share, t), 0, 1)
 
 
@@ -47,7 +46,8 @@ cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* wo
     cdef Step step
     cdef Panels w = own_panels(d.w_ih, share, s.cell.gates)
     cdef Py_ssize_t first = 0, t, M, after
-    cdef Rows z = strided(workspace, s.B * w.count * PANEL, w.count * PANEL)
+    cdef Py_ssize_t z_row = padded_row(w.count * PANEL)
+    cdef Rows z = strided(workspace, s.B * z_row, z_row)
     cdef real* gathered = workspace + s.chunk_rows * z.b
     cdef Chunk chunk
     cdef int number = 0
@@ -70,7 +70,7 @@ cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* wo
         chunk = chunk_from(s, d, first)
         input_part(s, d, share, &chunk, z, w, d.bias + step.unit * s.cell.gates)
         for t in range(first, first + chunk.n):
-            M = alive(s, d, share, t)
+            M = 0 if interrupted(s, share) else alive(s, d, share, t)
             if M:
                 state_before(s, d, share, t, M, &step, gathered)
                 states_and_saved(d, share, t, &step)

@@ -21,10 +21,16 @@ typedef REAL unaligned_vec __attribute__((vector_size(VECTOR_BYTES), aligned(siz
 #define REAL_IS_DOUBLE (sizeof(REAL) == 8)
 typedef __typeof__((vec){0} < (vec){0}) bits;
 
-/* A panel of packed weights is two vectors wide; a tile is at most TILE_VECTORS sums. */
-enum { LANES = VECTOR_BYTES / sizeof(REAL), WIDTH = 2, PANEL = WIDTH * LANES };
+/* A panel of packed weights is two vectors wide; a tile is at most TILE_VECTORS sums; a strip, MOST_TILES tiles, takes
+ * several times as many where finish needs more panels at once than fit a tile. */
+enum { LANES = VECTOR_BYTES / sizeof(REAL), WIDTH = 2, PANEL = WIDTH * LANES, MOST_TILES = 8 };
 
 typedef struct { REAL values[TILE_VECTORS * VECTOR_BYTES / sizeof(REAL)]; } __attribute__((aligned(64))) tile_values;
+typedef struct { tile_values tiles[3 * MOST_TILES]; } strip_values;
+
+/* Weights of more bytes are shared out among workers rather than read by each, and read for more rows at a time. That
+ * pays with AVX2 and 512 KiB of second-level cache; with AVX-512 and 1 MiB sharing them gave nothing. */
+#define LARGE_WEIGHTS (TILE_VECTORS > 12 ? PTRDIFF_MAX : 1 << 21)
 
 static inline vec load(const real *p) { return *(const unaligned_vec *)p; }
 static inline void store(real *p, vec v) { *(unaligned_vec *)p = v; }
@@ -84,7 +90,15 @@ typedef uint32_t unaligned_words __attribute__((vector_size(VECTOR_BYTES), align
 enum { WORD_LANES = VECTOR_BYTES / 4 };
 static inline words load_words(const void *p) { return *(const unaligned_words *)p; }
 static inline words splat_words(uint32_t x) { return x - (words){0}; }
-static inline words mixed(words f, words w) { f ^= w; return (f << 13 | f >> 19) * splat_words(2654435761u); }
+static inline words halves_swapped(words f) {
+#if VECTOR_BYTES == 32 && defined(__x86_64__)  /* one instruction, which compilers do not find */
+    return (words)_mm256_shuffle_epi8((__m256i)f, _mm256_broadcastsi128_si256(
+        _mm_set_epi64x(0x0d0c0f0e09080b0a, 0x0504070601000302)));
+#else
+    return f << 16 | f >> 16;
+#endif
+}
+static inline words mixed(words f, words w) { return halves_swapped(f ^ w) * splat_words(2654435761u); }
 
 /* What compiled this build. */
 #ifdef __clang__

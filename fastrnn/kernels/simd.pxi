@@ -5,10 +5,14 @@ cdef extern from "simd.h" nogil:
     ctypedef float vec
     ctypedef struct tile_values:
         real values[1]
+    ctypedef struct strip_values:
+        tile_values tiles[1]
     const int LANES
     const int WIDTH
     const int PANEL
     const int TILE_VECTORS
+    const int MOST_TILES
+    const Py_ssize_t LARGE_WEIGHTS
     const bint REAL_IS_DOUBLE
     const real ROUNDER
     vec load(const real* p)

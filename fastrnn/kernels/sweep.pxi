@@ -7,9 +7,13 @@
 #
 # Workers share the batch where it is large enough: no synchronisation going forward, and two barriers a chunk
 # going back, where each takes other columns of the weight gradients, so that no sum is ever split. A small batch
-# of wide layers is shared by hidden units, with a barrier a step.
+# of wide layers is shared by hidden units, with a barrier a step; so are weights that are better not read by each.
+
+cdef enum:
+    FORWARD_ROWS = 64  # rows (steps x batch) of a chunk going forward
 
 cdef double FLOPS_WORTH_A_BARRIER = 1e4  # some 1 us a step
+cdef double FLOPS_WORTH_A_LOOK = 1e9     # some 10 ms: then signals are looked for within a chunk, too
 
 
 cdef struct Direction:
@@ -61,6 +65,7 @@ cdef struct Sweep:
     bint by_units            # workers of a direction share hidden units, else rows
     bint add                 # going back: to d_params, instead of writing them
     bint meet                # they meet at its barrier in every chunk
+    bint long_steps          # a step takes long enough to look for signals in each
     Interrupt interrupt
     Direction direction[2]
     real* workspace          # one part for each worker
@@ -71,6 +76,12 @@ cdef Py_ssize_t backward_rows(const Sweep* s) noexcept nogil:
     """Rows of a chunk going back: more for large weights, whose gradients each chunk reads and writes."""
     cdef Py_ssize_t size = s.cell.gates * s.H * (s.I + s.P) * <Py_ssize_t>sizeof(real)
     return BACKWARD_ROWS if size <= 1 << 22 else 2 * BACKWARD_ROWS
+
+
+cdef Py_ssize_t forward_rows(const Sweep* s) noexcept nogil:
+    """Rows of a chunk going forward, unless a step has more."""
+    cdef Py_ssize_t size = s.cell.gates * s.H * s.I * <Py_ssize_t>sizeof(real)
+    return FORWARD_ROWS if size <= LARGE_WEIGHTS else 4 * FORWARD_ROWS
 
 
 cdef struct Share:
@@ -158,8 +169,9 @@ cdef int workers_wanted(const Sweep* s, int threads) noexcept nogil:
 cdef void share_out(Sweep* s, int workers) noexcept nogil:
     """Decide how the workers divide the layer."""
     cdef int d, each
+    cdef Py_ssize_t size = s.cell.gates * s.H * s.P * <Py_ssize_t>sizeof(real)
     each = max(1, workers // s.directions)
-    s.by_units = s.B < 2 * each and not s.cell.second  # which would take two barriers a step
+    s.by_units = (s.B < 2 * each or size > LARGE_WEIGHTS) and not s.cell.second  # which would take two barriers a step
     if s.by_units:
         each = <int>min(<double>min(<Py_ssize_t>each, panels_for(s.H)), s.B * step_flops(s) / FLOPS_WORTH_A_BARRIER)
     if not s.by_units or each <= 1:
@@ -205,6 +217,15 @@ cdef inline bint goes_on(Sweep* s, Direction* d, const Share* share, int chunk) 
     if share.caller and (chunk or share.b):
         look_for_signals(&s.interrupt)
     return not leaves(&s.interrupt, &d.barrier if s.meet else NULL, share.worker, chunk)
+
+
+cdef inline bint interrupted(Sweep* s, const Share* share) noexcept nogil:
+    """Within a chunk of long steps, whether a signal has come. What is left is not computed then; barriers are met."""
+    if not s.long_steps:
+        return False
+    if share.caller:
+        look_for_signals(&s.interrupt)
+    return leaves(&s.interrupt, NULL, 0, 0)
 
 
 cdef inline int first_direction(const Sweep* s, int worker) noexcept nogil:

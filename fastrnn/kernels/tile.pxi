@@ -11,14 +11,15 @@
 #
 # A tile's shape follows from the registers. Few rows take several panels, since a chain of fused multiply-adds
 # has a latency of four and two start in a cycle: eight sums must be under way. Rows are dealt evenly (8 rows
-# are 4 + 4, not 6 + 2). bench/NOTES.md has what each shape gave. Where a cell needs several panels at once, all
-# gates of its units, `together` keeps them in one tile, which then has fewer rows.
+# are 4 + 4, not 6 + 2). bench/NOTES.md has what each shape gave.
 #
-# finish, if given, takes each tile while it is in the first-level cache and does with it what the cell does;
-# otherwise the tile is stored in out.
+# A strip is some panels of some tiles. finish, if given, takes each while it is in the first-level cache and does with
+# it what the cell does; otherwise it is stored in out. Where a cell needs several panels at once, all gates of its
+# units, a strip has these `together`, and so has a tile, with fewer rows, unless too few would be left.
 
 cdef enum:
     MOST_ROWS = 6
+    FEWEST_ROWS = 3          # for a tile to have all panels that finish needs
     MOST_PANELS = 4
 
 
@@ -41,7 +42,7 @@ cdef struct Product:
     Py_ssize_t M
     Py_ssize_t K            # w.K, or 0: out = finish(start)
     Panels w
-    int together            # panels that finish needs in one tile: 1, 2 or 3
+    int together            # panels that finish needs at once: 1, 2 or 3
     Py_ssize_t columns      # those of out that may be written and of start that may be read
     Finish finish
     const void* cell
@@ -158,62 +159,77 @@ cdef void tile(Py_ssize_t rows, Py_ssize_t panels, const Product* p, real* out, 
         tile_of_rows(1, panels, p, out, out_row, start, start_row, a, w)
 
 
-cdef void staged_tile(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t rows, Py_ssize_t column,
-                      Py_ssize_t panels, Py_ssize_t columns) noexcept nogil:
-    """A tile by way of the stack: for finish, and for a last panel that is not full."""
-    cdef tile_values stage
-    cdef real* values = stage.values
+cdef inline Py_ssize_t most_panels(Py_ssize_t rows) noexcept nogil:
+    """Of a tile with so many rows."""
+    return min(MOST_PANELS, TILE_VECTORS // (rows * WIDTH))
+
+
+cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t panels, real* out,
+                         Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* a,
+                         const real* w) noexcept nogil:
+    """(1) for `tiles` of so many rows, one below the other, and some panels: a tile's panels stay in the cache."""
+    cdef Py_ssize_t widest = most_panels(rows), panel = 0, i, r
+    while panel < panels:
+        for i in range(tiles):
+            r = i * rows
+            tile(rows, min(widest, panels - panel), p, out + r * out_row + panel * PANEL, out_row,
+                 NULL if start == NULL else <real*>start + r * start_row + panel * PANEL, start_row, a + r * p.a_row,
+                 w + panel * p.w.K * PANEL)
+        panel += widest
+
+
+cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t column,
+                Py_ssize_t panels) noexcept nogil:
+    """Some panels of some tiles: by way of the stack for finish, and for a last panel that is not full."""
+    cdef strip_values stage
+    cdef real* values = stage.tiles[0].values
     cdef const real* a = p.a + block * p.a_block + m * p.a_row
     cdef const real* w = p.w.data + column * p.w.K
     cdef const real* start = NULL
-    cdef Py_ssize_t start_row = p.start_row, tile_row = panels * PANEL, r
+    cdef real* out = p.out + block * p.out_block + m * p.out_row + column
+    cdef Py_ssize_t start_row = p.start_row, width = panels * PANEL, columns = min(width, p.columns - column), r
     if p.start != NULL:
         start = p.start + block * p.start_block + m * start_row + column
-        if columns < tile_row:
-            for r in range(rows * panels * WIDTH):
-                store(values + r * LANES, splat(0))
-            for r in range(rows):
-                copy_columns(values + r * tile_row, start + r * start_row, columns)
-            start = values
-            start_row = tile_row
-    tile(rows, panels, p, values, tile_row, start, start_row, a, w)
-    if p.finish != NULL:
-        p.finish(p.cell, values, tile_row, m, rows, column, columns)
+    if p.finish == NULL and columns == width:
+        tiles_of_strip(p, tiles, rows, panels, out, p.out_row, start, start_row, a, w)
         return
-    for r in range(rows):
-        copy_columns(p.out + block * p.out_block + (m + r) * p.out_row + column, values + r * tile_row, columns)
+    if start != NULL and columns < width:
+        for r in range(tiles * rows * panels * WIDTH):
+            store(values + r * LANES, splat(0))
+        for r in range(tiles * rows):
+            copy_columns(values + r * width, start + r * start_row, columns)
+        start, start_row = values, width
+    tiles_of_strip(p, tiles, rows, panels, values, width, start, start_row, a, w)
+    if p.finish != NULL:
+        p.finish(p.cell, values, width, m, tiles * rows, column, columns)
+        return
+    for r in range(tiles * rows):
+        copy_columns(out + r * p.out_row, values + r * width, columns)
 
 
-cdef void product_of_tiles(const Product* p, Py_ssize_t first, Py_ssize_t tiles, Py_ssize_t rows) noexcept nogil:
-    """Rows first .. first + tiles * rows - 1 of each block, panel after panel: a panel stays in the cache."""
-    cdef Py_ssize_t panel = 0, panels, column, columns, block, i, m
-    while panel < p.w.count:
-        panels = 3 if p.together == 3 else MOST_PANELS
-        while panels > p.w.count - panel or rows * panels * WIDTH > TILE_VECTORS:
-            panels //= 2
-        column = panel * PANEL
-        columns = min(panels * PANEL, p.columns - column)
-        for block in range(p.blocks):
-            for i in range(tiles):
-                m = first + i * rows
-                if p.finish != NULL or columns < panels * PANEL:
-                    staged_tile(p, block, m, rows, column, panels, columns)
-                else:
-                    tile(rows, panels, p, p.out + block * p.out_block + m * p.out_row + column, p.out_row,
-                         p.start + block * p.start_block + m * p.start_row + column if p.start != NULL else NULL,
-                         p.start_row, p.a + block * p.a_block + m * p.a_row, p.w.data + column * p.w.K)
-        panel += panels
+cdef inline void strips_of_tiles(const Product* p, Py_ssize_t block, Py_ssize_t first, Py_ssize_t tiles,
+                                 Py_ssize_t rows, Py_ssize_t column, Py_ssize_t panels) noexcept nogil:
+    """Some panels of any number of tiles, from row `first` on."""
+    cdef Py_ssize_t i = 0
+    while i < tiles:
+        strip(p, block, first + i * rows, min(MOST_TILES, tiles - i), rows, column, panels)
+        i += MOST_TILES
 
 
 cdef void product(const Product* p) noexcept nogil:
-    """(1) for every block and row."""
+    """(1) for every block and row, strip after strip: all weights are read once."""
     cdef Py_ssize_t most = min(MOST_ROWS, TILE_VECTORS // (p.together * WIDTH))
-    cdef Py_ssize_t tiles = (p.M + most - 1) // most
-    cdef Py_ssize_t rows, taller
+    cdef Py_ssize_t tiles, rows, taller, widest, panels, panel = 0, block
+    if most < FEWEST_ROWS:
+        most = MOST_ROWS
+    tiles = (p.M + most - 1) // most
     if tiles == 0:
         return
-    rows = p.M // tiles
-    taller = p.M % tiles
-    if taller:
-        product_of_tiles(p, 0, taller, rows + 1)
-    product_of_tiles(p, taller * (rows + 1), tiles - taller, rows)
+    rows, taller = p.M // tiles, p.M % tiles
+    widest = max(1, most_panels((p.M + tiles - 1) // tiles) // p.together) * p.together
+    while panel < p.w.count:
+        panels = min(widest, p.w.count - panel)
+        for block in range(p.blocks):
+            strips_of_tiles(p, block, 0, taller, rows + 1, panel * PANEL, panels)
+            strips_of_tiles(p, block, taller * (rows + 1), tiles - taller, rows, panel * PANEL, panels)
+        panel += panels

@@ -6,9 +6,9 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn.recurrence import ACTIVATIONS
-from fastrnn.torch import coverage, short
-from fastrnn.torch.packs import Kind
-from fastrnn.torch.run import differentiated, run
+from fastrnn.torch import coverage, operators, plans
+from fastrnn.torch.packs import Kind, packed
+from fastrnn.torch.run import run
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Twin", "explain"]
 
@@ -25,14 +25,22 @@ class Twin:
 
     def forward(self, input, hx=None):
         """As torch's. What fastrnn does not cover, wrong arguments included, is torch's own code; see `explain`."""
-        parameters = self._parameters_now()
-        packs = short.packs_of(self, input, hx, parameters)
-        if packs is None and self._reason_for_torch(input, hx, parameters) is not None:
+        plan = None if operators.needed() else plans.plan_of(self, input, hx)
+        if plan is None:
+            return self._planned(input, hx)
+        if self._drops() or plan.differentiated(input, hx):
+            return self._run(input, self._as_tuple(hx), plan.parameters, plan.packs)
+        return plan.infer(input, hx)
+
+    def _planned(self, input, hx):
+        """`forward` the long way, and a plan for the next call."""
+        parameters, packs = self._parameters_now(), None
+        if self._reason_for_torch(input, hx, parameters) is not None:
             return super().forward(input, hx)
-        states = self._as_tuple(hx)
-        if packs is None or self._drops() or differentiated((input, *states, *parameters)):
-            return self._run(input, states, parameters, packs)
-        return self._tensors(short.infer(self, input, states, packs))
+        if not operators.needed():
+            packs = [packed(kind, of_layer) for kind, of_layer in self._layers(parameters)]
+            plans.made(self, parameters, packs)
+        return self._run(input, self._as_tuple(hx), parameters, packs)
 
     def _parameters_now(self):
         """The parameters, which `functional_call`, a parametrization or pruning may have put others in place of."""
@@ -123,10 +131,6 @@ class Layers(Twin):
             return count, x.shape[0 if self.batch_first else 1]
         return (count,) if x.dim() == 2 else None
 
-    def _tensors(self, arrays):
-        output, states = arrays
-        return torch.from_numpy(output), _pair(states) if self._memory else torch.from_numpy(states)
-
     def _run(self, input, states, parameters, packs):
         if isinstance(input, PackedSequence):
             x, batch_sizes, order, back = input
@@ -188,9 +192,6 @@ class Cell(Twin):
         """As of `Layers`."""
         return x.shape[:-1] if packed is None and x.dim() in (1, 2) else None
 
-    def _tensors(self, arrays):
-        return _pair(arrays) if self._memory else torch.from_numpy(arrays)
-
     def _run(self, input, states, parameters, packs):
         kind, pack = self._kind(0), packs and packs[0]
         if input.dim() == 2:
@@ -213,11 +214,6 @@ class GRUCell(Cell, torch.nn.GRUCell):
     """`torch.nn.GRUCell` that runs in fastrnn, with the same arguments, parameters, buffers, hooks and saved form."""
 
     _cell = "GRU"
-
-
-def _pair(arrays):
-    h, c = arrays
-    return torch.from_numpy(h), torch.from_numpy(c)
 
 
 def explain(module: torch.nn.Module, input: torch.Tensor | PackedSequence,

@@ -14,8 +14,7 @@ import numpy as np
 from fastrnn import kernels, layers
 from fastrnn.recurrent import parameter_sizes
 
-__all__ = ["Kind", "Pack", "find", "packed"]
-
+__all__ = ["Kind", "Pack", "packed", "renewed"]
 
 
 class Kind(NamedTuple):
@@ -65,27 +64,20 @@ class Pack(NamedTuple):
 _packs = {}  # of id(weight_ih): the parameters' place in memory, and their pack
 
 
-def find(kind, tensors):
-    """The pack of these parameters, if there has been one of them where they lie; made anew if they have changed."""
-    place, pack = _packs.get(id(tensors[0]), (None, None))
-    if place is None or place != _place(kind, tensors):
-        return None
-    for weights in pack.weights:  # of one direction
-        if weights.stale():
-            return _kept(kind, tensors, place)
-    return pack
-
-
 def packed(kind, tensors):
-    """The pack of a layer's parameters, which are right for it, made anew if there is none.
+    """The pack of a layer's parameters, which are right for it, made anew if there is none of them as they are now.
 
     Threads may call at once; each gets a right one, whichever is kept.
     """
-    return find(kind, tensors) or _kept(kind, tensors, _place(kind, tensors))
+    place, pack = _packs.get(id(tensors[0]), (None, None))
+    if place is None or place != _place(kind, tensors) or any([weights.stale() for weights in pack.weights]):
+        return renewed(kind, tensors)
+    return pack
 
 
-def _kept(kind, tensors, place):
+def renewed(kind, tensors):
     """A new pack, kept for the next call unless what it is of is a copy that no one changes."""
+    place = _place(kind, tensors)
     pack = _pack(kind, [tensor.detach().numpy() for tensor in tensors])
     if all(place):
         if id(tensors[0]) not in _packs:

@@ -6,7 +6,7 @@ from fastrnn.torch import layer, operators
 from fastrnn.torch.graph import Layer
 from fastrnn.torch.packs import packed
 
-__all__ = ["differentiated", "run"]
+__all__ = ["run"]
 
 
 def differentiated(tensors):
