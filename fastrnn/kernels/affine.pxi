@@ -102,7 +102,7 @@ cdef void pack_rows(real* panel, Rows x, Py_ssize_t T, Py_ssize_t B, Py_ssize_t 
 
 cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_t dy_row, Py_ssize_t M, Panels x,
                           bint add) noexcept nogil:
-    """dW of (3) for the columns in x; rows of dW outside, so that a few columns of dy stay in the cache.
+    """dW of (3) for the columns in x; a strip of rows of dW outside, so that few columns of dy stay in the cache.
 
     It is added to what is there, or written: dW is as large as W, and with few rows moving it is all there is to do.
     """
@@ -119,7 +119,7 @@ cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_
     p.columns = x.columns
     p.finish = NULL
     while m < M:
-        p.M = min(MOST_ROWS, M - m)
+        p.M = min(MOST_TILES * MOST_ROWS, M - m)
         p.out = dw + m * dw_row
         p.start = p.out if add else NULL
         p.a = dy + m
