@@ -30,11 +30,12 @@ class Cell(Module, Generic[State, StateLike]):
     _defaults = {"bias": True}  # noqa: RUF012  # of what `repr` shows
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool, device: str | None, dtype: DTypeLike | None,
-                 rng: Rng) -> None:
+                 rng: Rng, peephole: bool = False) -> None:
         self.input_size = positive_integer("input_size", input_size)
         self.hidden_size = positive_integer("hidden_size", hidden_size)
         self.bias = boolean("bias", bias)
-        shapes = parameter_sizes(self._gates, self.input_size, self.hidden_size, 0, self.bias)
+        self.peephole = boolean("peephole", peephole)
+        shapes = parameter_sizes(self._gates, self.input_size, self.hidden_size, 0, self.bias, self.peephole)
         super().__init__(shapes, self.hidden_size, device, dtype, rng)
         self._offsets = recurrence.offsets(self.params, [PARAMETERS])
 
@@ -241,12 +242,15 @@ class LSTMCell(Cell[Pair, PairLike]):
     ----------
     input_size, hidden_size, bias, device, dtype, rng
         As of `RNNCell`.
+    peephole : bool
+        True: peepholes, as of `LSTM`.
 
     Attributes
     ----------
     params : Parameters
         Read-only ``weight_ih`` (4 * hidden_size, input_size), ``weight_hh`` (4 * hidden_size, hidden_size),
-        ``bias_ih`` and ``bias_hh`` (4 * hidden_size,): gates i, f, g, o.
+        ``bias_ih`` and ``bias_hh`` (4 * hidden_size,): gates i, f, g, o; with `peephole` ``weight_peephole``
+        (3 * hidden_size,): i, f, o.
 
     Examples
     --------
@@ -259,10 +263,11 @@ class LSTMCell(Cell[Pair, PairLike]):
     """
 
     _gates, _cell, _states = 4, "LSTM", 2
+    _defaults = Cell._defaults | {"peephole": False}
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: str | None = None,
-                 dtype: DTypeLike | None = None, *, rng: Rng = None) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype, rng)
+                 dtype: DTypeLike | None = None, *, peephole: bool = False, rng: Rng = None) -> None:
+        super().__init__(input_size, hidden_size, bias, device, dtype, rng, peephole)
 
 
 class GRUCell(Cell[Array, ArrayLike]):

@@ -31,6 +31,7 @@ LAYERS = {  # each cell, by what it is called here
     "RNN relu": (RNN, {"nonlinearity": "relu"}),
     "RNN sigmoid": (RNN, {"nonlinearity": "sigmoid"}),
     "LSTM": (LSTM, {}),
+    "LSTM peephole": (LSTM, {"peephole": True}),
     "GRU": (GRU, {}),
     "GRU reset before": (GRU, {"reset_after": False}),
 }

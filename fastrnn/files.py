@@ -28,6 +28,7 @@ __all__ = ["load", "save"]
 
 KEY = "fastrnn"  # of the JSON in a file
 VERSION = 1  # of what the JSON says
+ADDED = {"peephole": False}  # arguments that older files do not have, and what they mean by that
 CLASSES = {cls.__name__: cls for cls in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell, Linear)}
 NPY_HEADER = 256  # bytes; of an array with two dimensions 118
 
@@ -208,6 +209,7 @@ def _module(name, described, tensors):
     cls = CLASSES[one_of(f"{label}: class", arguments.pop("class", None), tuple(CLASSES))]
     dtype = one_of(f"{label}: dtype", arguments.get("dtype"), ("float32", "float64"))
     names = _arguments(cls)
+    arguments = {argument: value for argument, value in ADDED.items() if argument in names} | arguments
     if arguments.keys() != set(names):
         raise ValueError(f"{label}: expected the arguments {', '.join(names)}, got {_shown([*arguments])}")
     layers = arguments.get("num_layers", 1)

@@ -109,7 +109,9 @@ class LSTM(Recurrent):
         c_t = f_t c_{t-1} + i_t g_t
         h_t = o_t tanh(c_t)
 
-    and with `proj_size` h_t = (o_t tanh(c_t)) W_hr^T (Sak et al. 2014).
+    and with `proj_size` h_t = (o_t tanh(c_t)) W_hr^T (Sak et al. 2014). With `peephole` gates see the cell as well:
+    p_i c_{t-1} and p_f c_{t-1}, elementwise, are in the sums of i_t and f_t, p_o c_t in that of o_t (Gers, Schraudolph
+    & Schmidhuber 2002; ONNX's P).
 
     Parameters
     ----------
@@ -117,13 +119,16 @@ class LSTM(Recurrent):
         As of `RNN`.
     proj_size : int
         Size of h where it is projected, less than hidden_size; 0: not projected.
+    peephole : bool
+        True: peepholes, an addition to what torch has.
 
     Attributes
     ----------
     params : Parameters
         ``weight_ih_l{k}`` (4 * hidden_size, features), ``weight_hh_l{k}`` (4 * hidden_size, proj_size or
         hidden_size), ``bias_ih_l{k}``, ``bias_hh_l{k}`` (4 * hidden_size,), each the gates i, f, g, o one below
-        the other; ``weight_hr_l{k}`` (proj_size, hidden_size) with `proj_size`.
+        the other; ``weight_hr_l{k}`` (proj_size, hidden_size) with `proj_size`; ``weight_peephole_l{k}``
+        (3 * hidden_size,) with `peephole`, the gates i, f, o one below the other.
 
     Notes
     -----
@@ -138,7 +143,9 @@ class LSTM(Recurrent):
         dc_t f_t to c_{t-1},             dz_t W_hh to h_{t-1},              dx_t = dz_t W_ih
 
     with dz_t = (di_t, df_t, dg_t, do_t); the weights' gradients are as of `RNN`, dz for da. With `proj_size` dh_t is
-    dh_t W_hr there, and dW_hr = sum_t dh_t^T (o_t tanh(c_t)).
+    dh_t W_hr there, and dW_hr = sum_t dh_t^T (o_t tanh(c_t)). With `peephole` do_t p_o is part of dc_t, and
+    di_t p_i + df_t p_f of what goes to c_{t-1}; dp_i = sum_t di_t c_{t-1}, dp_f = sum_t df_t c_{t-1},
+    dp_o = sum_t do_t c_t.
 
     Examples
     --------
@@ -150,13 +157,14 @@ class LSTM(Recurrent):
     """
 
     _gates, _cell, _memory = 4, "LSTM", True
-    _defaults = Recurrent._defaults | {"proj_size": 0}
+    _defaults = Recurrent._defaults | {"proj_size": 0, "peephole": False}
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
                  batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0,
-                 device: str | None = None, dtype: DTypeLike | None = None, *, rng: Rng = None) -> None:
+                 device: str | None = None, dtype: DTypeLike | None = None, *, peephole: bool = False,
+                 rng: Rng = None) -> None:
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype,
-                         rng, projection_size(proj_size, positive_integer("hidden_size", hidden_size)))
+                         rng, projection_size(proj_size, positive_integer("hidden_size", hidden_size)), peephole)
 
     @overload
     def __call__(self, input: PackedSequence, hx: PairLike | None = None, *, lengths: None = None,

@@ -17,16 +17,21 @@ from fastrnn.types import Array, Rng
 
 __all__ = ["PARAMETERS", "Recurrent", "parameter_sizes", "projection_size"]
 
-PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")  # torch's names, in torch's order
+# torch's names, in torch's order; the last is an addition to what torch has.
+PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole")
 
 
-def parameter_sizes(gates, features, H, proj_size, bias):
+def parameter_sizes(gates, features, H, proj_size, bias, peephole=False):
     """Shapes of the parameters of one direction of a layer, or of a cell, by name."""
     rows = gates * H
     shapes = {"weight_ih": (rows, features), "weight_hh": (rows, proj_size or H)}
     if bias:
         shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-    return shapes | ({"weight_hr": (proj_size, H)} if proj_size else {})
+    if proj_size:
+        shapes["weight_hr"] = (proj_size, H)
+    if peephole:
+        shapes["weight_peephole"] = (3 * H,)
+    return shapes
 
 
 def projection_size(value, hidden_size):
@@ -50,7 +55,7 @@ class Recurrent(Module):
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool,
                  dropout: float, bidirectional: bool, device: str | None, dtype: DTypeLike | None, rng: Rng,
-                 proj_size: int = 0) -> None:
+                 proj_size: int = 0, peephole: bool = False) -> None:
         self.input_size = positive_integer("input_size", input_size)
         self.hidden_size = positive_integer("hidden_size", hidden_size)
         self.num_layers = positive_integer("num_layers", num_layers)
@@ -59,6 +64,7 @@ class Recurrent(Module):
         self.dropout = probability("dropout", dropout)
         self.bidirectional = boolean("bidirectional", bidirectional)
         self.proj_size = proj_size
+        self.peephole = boolean("peephole", peephole)
         self._suffixes = ("", "_reverse") if bidirectional else ("",)
         if self.dropout and self.num_layers == 1:
             warnings.warn(f"dropout: expected num_layers above 1, since the last layer's output is not dropped, "
@@ -70,7 +76,7 @@ class Recurrent(Module):
         shapes = {}
         for layer in range(self.num_layers):
             features = self._output_size() if layer else self.input_size
-            sizes = parameter_sizes(self._gates, features, self.hidden_size, self.proj_size, self.bias)
+            sizes = parameter_sizes(self._gates, features, self.hidden_size, self.proj_size, self.bias, self.peephole)
             shapes |= {f"{name}_l{layer}{suffix}": size for suffix in self._suffixes for name, size in sizes.items()}
         return shapes
 

@@ -8,18 +8,19 @@ from helpers import flat
 import fastrnn
 from fastrnn import reference
 
-__all__ = ["KINDS", "Case", "by_reference", "by_torch", "finite_worst_error", "make", "passes", "reference_cell", "run"]
+__all__ = ["KINDS", "OPTIONS", "Case", "by_reference", "by_torch", "finite_worst_error", "make", "passes",
+           "reference_cell", "run"]
 
 SIZES = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 129, 130]
 
 
-KINDS = ["RNN", "LSTM", "GRU", "GRU, reset before", "LSTM, projected"]
+KINDS = ["RNN", "LSTM", "LSTM, peephole", "GRU", "GRU, reset before", "LSTM, projected"]  # all but the last have a cell
+OPTIONS = {"LSTM, peephole": {"peephole": True}, "GRU, reset before": {"reset_after": False}}  # of layer and cell
 
 
 def make(kind, I, H, num_layers=1, **options):
     """A layer of that kind, of seed 0."""
-    options |= {"reset_after": False} if kind == "GRU, reset before" else {}
-    options |= {"proj_size": H // 2} if kind == "LSTM, projected" else {}
+    options |= OPTIONS.get(kind, {}) | ({"proj_size": H // 2} if kind == "LSTM, projected" else {})
     return getattr(fastrnn, kind.split(",")[0])(I, H, num_layers, rng=0, **options)
 
 
@@ -34,7 +35,8 @@ class Case:
     """A layer, and the arrays of one forward and one backward pass; all drawn from a seed.
 
     Arrays are time-major with a batch, (T, B, ...); `shown` turns them into what the layer takes. With `beyond` also
-    what torch does not have: no steps, no rows, rows of no steps alone, resets, every cell state, the original GRU.
+    what torch does not have: no steps, no rows, rows of no steps alone, resets, every cell state, peepholes, the
+    original GRU.
     """
 
     def __init__(self, kind, seed, dtype, beyond=False):
@@ -50,6 +52,8 @@ class Case:
             arguments["nonlinearity"] = choose("tanh", "relu" if dtype == np.float64 else "tanh")
         if kind == "LSTM" and H > 1 and rng.random() < 0.4:
             arguments["proj_size"] = int(rng.integers(1, H))
+        if kind == "LSTM" and beyond:
+            arguments["peephole"] = choose(True, False)
         if kind == "GRU" and beyond:
             arguments["reset_after"] = choose(True, False)
         self.layer = getattr(fastrnn, kind)(I, H, **arguments)

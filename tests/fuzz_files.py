@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["fastrnn.files", "fastrnn.parameters", 
 MEMORY = 2**30  # bytes, above what the process has at the start
 MODELS = {
     "cell": fastrnn.RNNCell(1, 1, rng=0),
-    "layer": fastrnn.LSTM(1, 2, 2, bias=False, proj_size=1, bidirectional=True, dropout=0.5, rng=0),
+    "layer": fastrnn.LSTM(1, 2, 2, bias=False, proj_size=1, bidirectional=True, dropout=0.5, peephole=True, rng=0),
     "model": {"encoder": fastrnn.GRU(1, 1, reset_after=False, rng=0), "head": fastrnn.Linear(1, 1, dtype="float64")},
     "empty": {},
 }

@@ -308,6 +308,23 @@ POSITIONS = {  # of torch.nn's arguments
 }
 
 
+@pytest.mark.parametrize("cls", [fastrnn.LSTM, fastrnn.LSTMCell])
+def test_peepholes_are_drawn_after_all_else(cls):
+    plain, layer = cls(4, 3, rng=0), cls(4, 3, peephole=True, rng=0)
+    *names, last = layer.params
+    assert names == [*plain.params] and last.startswith("weight_peephole")
+    assert repr(plain) == f"{cls.__name__}(4, 3)" and repr(layer) == f"{cls.__name__}(4, 3, peephole=True)"
+    rng, bound = np.random.default_rng(0), 1 / np.sqrt(3)
+    for name, value in layer.params.items():
+        assert np.array_equal(value, rng.uniform(-bound, bound, value.shape).astype(np.float32))
+        assert name == last or np.array_equal(value, plain.params[name])
+    assert layer.params[last].shape == (9,)
+    with pytest.raises(TypeError, match="peephole: expected True or False, got 1"):
+        cls(4, 3, peephole=1)
+    with pytest.raises(KeyError, match=f"missing: {last}; unexpected: none"):
+        layer.load_state_dict(plain.state_dict())
+
+
 @pytest.mark.parametrize("name", POSITIONS)
 def test_arguments_and_repr_are_those_of_torch(name):
     parameters = inspect.signature(getattr(fastrnn, name)).parameters.values()

@@ -20,7 +20,7 @@ def path(request, tmp_path):
     return tmp_path / f"model{request.param}"
 
 
-# An RNNCell(2, 2) and an LSTM(2, 3), which the tests below change a part of.
+# An RNNCell(2, 2) and an LSTM(2, 3) of before there were peepholes, which the tests below change a part of.
 DESCRIBED = {"class": "RNNCell", "input_size": 2, "hidden_size": 2, "bias": True, "nonlinearity": "tanh",
              "dtype": "float32"}
 WEIGHTS = {"weight_ih": np.ones((2, 2), np.float32), "weight_hh": np.ones((2, 2), np.float32),
@@ -126,7 +126,11 @@ def test_json_that_is_no_text(tmp_path):
     ("missing: weight_ih_l1, weight_hh_l1; unexpected: none", {"num_layers": 2}),
     ("missing: weight_ih_l0_reverse, weight_hh_l0_reverse; unexpected: none", {"bidirectional": True}),
     ("missing: bias_ih_l0, bias_hh_l0; unexpected: none", {"bias": True}),
+    ("missing: weight_peephole_l0; unexpected: none", {"peephole": True}),
+    ("peephole: expected True or False, got 1", {"peephole": 1}),
+    ("peephole: expected True or False, got None", {"peephole": None}),
     ("expected the arguments", {"class": "GRU"}),
+    ("expected the arguments", {"class": "GRU", "peephole": False}),
     ("weight_.h_l0: expected dtype float64, got float32", {"dtype": "float64"}),
 ])
 def test_other_arguments(path, message, change):

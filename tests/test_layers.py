@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import Case, by_reference, by_torch, finite_worst_error, reference_cell, run
+from cases import OPTIONS, Case, by_reference, by_torch, finite_worst_error, reference_cell, run
 from helpers import assert_close, numerical_gradient
 
 import fastrnn
@@ -59,6 +59,8 @@ def small_layer(form, T):
         "relu": lambda: fastrnn.RNN(3, 4, nonlinearity="relu", **options),
         "LSTM": lambda: fastrnn.LSTM(3, 4, **options),
         "LSTM, projected": lambda: fastrnn.LSTM(3, 4, proj_size=2, **options),
+        "LSTM, peephole": lambda: fastrnn.LSTM(3, 4, peephole=True, **options),
+        "LSTM, projected, peephole": lambda: fastrnn.LSTM(3, 4, proj_size=2, peephole=True, **options),
         "GRU": lambda: fastrnn.GRU(3, 4, **options),
         "GRU, reset before": lambda: fastrnn.GRU(3, 4, reset_after=False, **options),
     }
@@ -69,7 +71,8 @@ def small_layer(form, T):
 
 @pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize("T", [1, 2, 5])
-@pytest.mark.parametrize("form", ["tanh", "sigmoid", "relu", "LSTM", "LSTM, projected", "GRU", "GRU, reset before"])
+@pytest.mark.parametrize("form", ["tanh", "sigmoid", "relu", "LSTM", "LSTM, projected", "LSTM, peephole",
+                                  "LSTM, projected, peephole", "GRU", "GRU, reset before"])
 def test_finite_differences(form, T, plain):
     layer, options = small_layer(form, T)
     options = {} if plain else options
@@ -118,7 +121,8 @@ def test_integers_are_exact(kind, dtype):
         layer = case.layer = type(case.layer)(**{
             "input_size": case.layer.input_size, "hidden_size": case.layer.hidden_size, "dtype": dtype,
             "bidirectional": case.layer.bidirectional, "batch_first": case.layer.batch_first,
-            **({"reset_after": case.layer.reset_after} if kind == "GRU" else {})})
+            **({"reset_after": case.layer.reset_after} if kind == "GRU" else {}),
+            **({"peephole": case.layer.peephole} if kind == "LSTM" else {})})
         layer._activation = IDENTITY
         layer.load_state_dict({name: integers(*shape) for name, shape in layer.params.shapes.items()})
         D, B, H = 2 if layer.bidirectional else 1, case.x.shape[1], layer.hidden_size
@@ -159,11 +163,11 @@ def as_tuple(states):
     return states if isinstance(states, tuple) else (states,)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "GRU, reset before"])
+@pytest.mark.parametrize("kind", [*KINDS, *OPTIONS])
 def test_cell_steps_as_the_layer_and_tapes_in_any_order(kind):
     rng = np.random.default_rng(0)
-    options = {"dtype": np.float64, "rng": 0} | ({"reset_after": False} if "before" in kind else {})
-    cell, layer = (getattr(fastrnn, kind[:4].strip(",") + suffix)(4, 21, **options) for suffix in ("Cell", ""))
+    options = {"dtype": np.float64, "rng": 0} | OPTIONS.get(kind, {})
+    cell, layer = (getattr(fastrnn, kind.split(",")[0] + suffix)(4, 21, **options) for suffix in ("Cell", ""))
     layer.load_state_dict({f"{name}_l0": value for name, value in cell.state_dict().items()})
     x, d = rng.standard_normal((5, 3, 4)), rng.standard_normal((5, 3, 21))
     output, finals, tape = layer.forward(x)

@@ -63,14 +63,15 @@ def test_import_runs_to_the_same_numbers(typed, D, bias, layout, states):
 
 @pytest.mark.parametrize(("form", "D", "layout"), [*itertools.product(FORMS, (1, 2), (0, 1))])
 def test_constant_states_and_lengths_are_handed_over(form, D, layout):
+    lstm = FORMS[form][0] == "LSTM"
     initial = drawn(2, D, N, H, seed=4)
     of_layout = lambda layout: {  # noqa: E731
         name: np.ascontiguousarray(array.swapaxes(0, 1) if layout else array)
-        for name, array in zip(("initial_h", "initial_c")[: 2 if form == "LSTM" else 1], initial, strict=False)}
+        for name, array in zip(("initial_h", "initial_c")[: 1 + lstm], initial, strict=False)}
     lengths = [4, 7, 1]
     imported = fastrnn.onnx.import_layer(made(form, D, layout=layout, constants=of_layout(layout), lengths=lengths))
     assert imported.lengths.tolist() == lengths and imported.computed == ()
-    for mine, its in zip(imported.hx if form == "LSTM" else [imported.hx], initial, strict=False):
+    for mine, its in zip(imported.hx if lstm else [imported.hx], initial, strict=False):
         assert np.array_equal(mine, its) and mine.flags.writeable
     x = drawn(T, N, I, seed=3)
     Y, *finals = run(made(form, D, constants=of_layout(0), lengths=lengths), {"X": x})
@@ -105,17 +106,25 @@ def test_weights_by_way_of_constants_and_identities_and_in_branches():
     assert np.array_equal(fastrnn.onnx.import_layer(outer).layer.params.flat, expected.layer.params.flat)
 
 
-def test_zero_peepholes_default_activations_and_missing_hidden_size():
+def test_zero_peepholes_are_peepholes():
+    layer = fastrnn.onnx.import_layer(made("LSTM", D=2, constants={"P": np.zeros((2, 3 * H), np.float32)})).layer
+    plain, x = fastrnn.onnx.import_layer(made("LSTM", D=2)).layer, drawn(T, N, I)
+    assert layer.peephole and not plain.peephole
+    assert all(np.array_equal(value, plain.params.get(name, np.zeros(3 * H))) for name, value in layer.params.items())
+    assert all(map(np.array_equal, results(layer, x, None), results(plain, x, None)))
+
+
+def test_default_activations_and_missing_hidden_size():
     plain = made("LSTM", D=2)
-    model = made("LSTM", D=2, constants={"P": np.zeros((2, 3 * H), np.float32)}, clip=float("inf"), input_forget=0,
-                 activations=["Sigmoid", "Tanh", "tanh"] * 2)
+    model = made("LSTM", D=2, clip=float("inf"), input_forget=0, activations=["Sigmoid", "Tanh", "tanh"] * 2)
     model.graph.node[0].attribute.remove(next(a for a in model.graph.node[0].attribute if a.name == "hidden_size"))
     mine, its = fastrnn.onnx.import_layer(model).layer, fastrnn.onnx.import_layer(plain).layer
     assert mine.hidden_size == H and np.array_equal(mine.params.flat, its.params.flat)
 
 
 LAYERS = {"RNN": (fastrnn.RNN, {}), "relu": (fastrnn.RNN, {"nonlinearity": "relu"}),
-          "sigmoid": (fastrnn.RNN, {"nonlinearity": "sigmoid"}), "LSTM": (fastrnn.LSTM, {}), "GRU": (fastrnn.GRU, {}),
+          "sigmoid": (fastrnn.RNN, {"nonlinearity": "sigmoid"}), "LSTM": (fastrnn.LSTM, {}),
+          "LSTM, peephole": (fastrnn.LSTM, {"peephole": True}), "GRU": (fastrnn.GRU, {}),
           "GRU, reset before": (fastrnn.GRU, {"reset_after": False})}
 
 
@@ -128,12 +137,13 @@ def test_export_runs_to_the_same_numbers_and_comes_back(tmp_path, typed, layers,
     path, D = tmp_path / "layer.onnx", 2 if both else 1
     fastrnn.onnx.export(layer, path)
     assert [file.name for file in tmp_path.iterdir()] == ["layer.onnx"]
-    model, states = onnx.load(path), ["h_0", "c_0"][: 2 if form == "LSTM" else 1]
+    lstm = kind is fastrnn.LSTM
+    model, states = onnx.load(path), ["h_0", "c_0"][: 1 + lstm]
     for steps, rows in ((1, 1), (9, 1), (5, 4)):
         x = drawn(*((rows, steps) if batch_first else (steps, rows)), I, dtype=dtype)
         initial = drawn(2, D * layers, rows, H, seed=1, dtype=dtype)[: len(states)]
         got = run(model, {"input": x} | dict(zip(states, initial, strict=True)))
-        assert_near(results(layer, x, tuple(initial) if form == "LSTM" else initial[0]), got, dtype)
+        assert_near(results(layer, x, tuple(initial) if lstm else initial[0]), got, dtype)
     for k in range(layers):
         again = fastrnn.onnx.import_layer(path, node=k).layer
         for name, value in again.params.items():

@@ -47,9 +47,9 @@ zeros = lambda *shape: np.zeros(shape, np.float32)  # noqa: E731
     (ValueError, r"^R: expected shape \(1, 20, 5\), got \(\)$", {"constants": {"R": zeros()}}),
     (ValueError, r"^B: expected shape \(1, 40\), got \(1, 20\)$", {"constants": {"B": zeros(1, 4 * H)}}),
     (ValueError, r"^P: expected shape \(1, 15\), got \(1, 10\)$", {"constants": {"P": zeros(1, 2 * H)}}),
-    (ValueError, "^P: expected zeros, since fastrnn's LSTM has no peepholes, got 15 other values$",
-     {"constants": {"P": drawn(1, 3 * H)}}),
-    (ValueError, "^P: expected zeros, .*, got 15 other values$", {"constants": {"P": zeros(1, 3 * H) * np.nan}}),
+    (ValueError, r"^P: expected shape \(2, 15\), got \(1, 15\)$",
+     {"D": 2, "constants": {"P": zeros(1, 3 * H)}}),
+    (TypeError, "^P: expected float32, got float64$", {"constants": {"P": np.zeros((1, 3 * H))}}),
     (ValueError, r"^initial_h: expected shape \(1, N, 5\), got \(3, 1, 5\)$",
      {"constants": {"initial_h": zeros(3, 1, H)}}),
     (ValueError, r"^initial_h: expected shape \(N, 1, 5\), got \(2, 3, 5\)$",
@@ -90,6 +90,7 @@ doubled = [helper.make_node("Concat", [name] * 2, [name + "2"], axis=0)
 
 @pytest.mark.parametrize(("message", "change"), [
     ("^W: expected a constant, got none$", lambda graph, node: node.input.__setitem__(1, "")),
+    ("^P: expected a constant, got what the model is given$", lambda graph, node: node.input.append("X")),
     ("^R: expected a constant, got none$", lambda graph, node: node.input.__delitem__(slice(2, None))),
     ("^W: expected a constant, got what the model is given$", lambda graph, node: node.input.__setitem__(1, "X")),
     ("^W: expected a constant, got what DequantizeLinear computes$",

@@ -8,17 +8,19 @@ import torch
 from helpers import FINITE_DIFFERENCES, assert_close, numerical_gradient, tolerance
 
 from fastrnn import reference
+from fastrnn.reference.sequences import NAMES
 
 B, I, H = 3, 3, 4
-CELLS = {  # and the size of h where it is projected
+CELLS = {  # and the size of h where it is projected; "peephole" in the name: with peepholes
     "tanh": (reference.RNN("tanh"), 0), "relu": (reference.RNN("relu"), 0), "sigmoid": (reference.RNN("sigmoid"), 0),
-    "LSTM": (reference.LSTM(), 0), "LSTM, projected": (reference.LSTM(), 2), "GRU": (reference.GRU(), 0),
+    "LSTM": (reference.LSTM(), 0), "LSTM, projected": (reference.LSTM(), 2), "LSTM, peephole": (reference.LSTM(), 0),
+    "LSTM, projected, peephole": (reference.LSTM(), 2), "GRU": (reference.GRU(), 0),
     "GRU, reset before": (reference.GRU(reset_after=False), 0),
 }
 
 
 def parameters(rng, name, num_layers=1, directions=1, bias=True):
-    """Random weights of a stack, under torch's names and in torch's order."""
+    """Random weights of a stack, under torch's names and in torch's order, and any peepholes."""
     cell, P = CELLS[name]
     rows, params = cell.gates * H, {}
     for layer, direction in product(range(num_layers), range(directions)):
@@ -29,6 +31,8 @@ def parameters(rng, name, num_layers=1, directions=1, bias=True):
             params["bias_ih" + end], params["bias_hh" + end] = 0.5 * rng.standard_normal((2, rows))
         if P:
             params["weight_hr" + end] = 0.5 * rng.standard_normal((P, H))
+        if "peephole" in name:
+            params["weight_peephole" + end] = 0.5 * rng.standard_normal(3 * H)
     return params
 
 
@@ -106,20 +110,38 @@ def torch_original_gru(x, h, params):
         n = torch.tanh(z_n + (r * h) @ w_hh[2 * H :].T + b_hh[2 * H :])
         h = (1 - u) * n + u * h
         output.append(h)
-    return torch.stack(output), h
+    return torch.stack(output), (h,)
 
 
-def test_original_gru_is_that_of_autograd():
+def torch_peephole_lstm(x, h, c, params):
+    """The LSTM with peepholes, likewise."""
+    w_ih, w_hh, b_ih, b_hh, p = params
+    p_i, p_f, p_o = p.chunk(3)
+    output = []
+    for x_t in x:
+        z_i, z_f, z_g, z_o = (x_t @ w_ih.T + b_ih + h @ w_hh.T + b_hh).chunk(4, dim=1)
+        c = torch.sigmoid(z_f + p_f * c) * c + torch.sigmoid(z_i + p_i * c) * torch.tanh(z_g)
+        h = torch.sigmoid(z_o + p_o * c) * torch.tanh(c)
+        output.append(h)
+    return torch.stack(output), (h, c)
+
+
+@pytest.mark.parametrize(("name", "step_by_step"), [("GRU, reset before", torch_original_gru),
+                                                    ("LSTM, peephole", torch_peephole_lstm)])
+def test_what_torch_lacks_is_that_of_autograd(name, step_by_step):
     rng = np.random.default_rng(0)
-    params, (h0,), x = parameters(rng, "GRU"), initial(rng, "GRU", 1), rng.standard_normal((6, B, I))
-    cell = reference.GRU(reset_after=False)
-    output, (h_n,), saved = reference.stack(cell, x, (h0,), params)
-    r, q = rng.standard_normal(output.shape), rng.standard_normal(h_n.shape)
-    peer_x, peer_h, *weights = (torch.tensor(a, requires_grad=True) for a in (x, h0[0], *params.values()))
-    peer_output, peer_h_n = torch_original_gru(peer_x, peer_h, weights)
-    (torch.sum(torch.tensor(r) * peer_output) + torch.sum(torch.tensor(q[0]) * peer_h_n)).backward()
-    d_x, (d_h0,), d_params = reference.stack_backward(saved, r, (q,))
-    pairs = [(output, peer_output.detach()), (h_n[0], peer_h_n.detach()), (d_x, peer_x.grad), (d_h0[0], peer_h.grad)]
+    params, state, x = parameters(rng, name), initial(rng, name, 1), rng.standard_normal((6, B, I))
+    output, finals, saved = reference.stack(CELLS[name][0], x, state, params)
+    r, q = rng.standard_normal(output.shape), tuple(rng.standard_normal(part.shape) for part in finals)
+    peer_x, *peer_state = (torch.tensor(a, requires_grad=True) for a in (x, *(part[0] for part in state)))
+    weights = [torch.tensor(a, requires_grad=True) for a in params.values()]
+    peer_output, peer_finals = step_by_step(peer_x, *peer_state, weights)
+    loss = torch.sum(torch.tensor(r) * peer_output)
+    (loss + sum(torch.sum(torch.tensor(a[0]) * b) for a, b in zip(q, peer_finals, strict=True))).backward()
+    d_x, d_state, d_params = reference.stack_backward(saved, r, q)
+    pairs = [(output, peer_output.detach()), (d_x, peer_x.grad)]
+    pairs += [(a[0], b.detach()) for a, b in zip(finals, peer_finals, strict=True)]
+    pairs += [(a[0], b.grad) for a, b in zip(d_state, peer_state, strict=True)]
     pairs += zip(d_params.values(), (w.grad for w in weights), strict=True)
     for actual, expected in pairs:
         assert_close(actual, expected, 1e-12)
@@ -168,8 +190,9 @@ def test_stack_is_that_of_torch(name, num_layers, bidirectional, bias, with_leng
 @pytest.mark.parametrize("reverse", [False, True])
 def test_lengths_are_rows_alone_and_resets_are_pieces_apart(name, reverse):
     rng = np.random.default_rng(2)
-    cell, w = CELLS[name][0], list(parameters(rng, name).values())
-    w = reference.Weights(*w)
+    cell = CELLS[name][0]
+    params = parameters(rng, name)
+    w = reference.Weights(*(params.get(f"{key}_l0") for key in NAMES))
     x, state = rng.standard_normal((6, B, I)), tuple(part[0] for part in initial(rng, name, 1))
     lengths, row = np.array([4, 0, 6]), lambda a, b: a[..., b : b + 1, :]
     outputs, finals, _ = reference.layer(cell, x, state, w, reverse, lengths)
@@ -221,6 +244,9 @@ def test_gates_stand_in_their_order():
     one, zero = np.ones((1, 1)), np.zeros((1, 1))
     (h, c), _ = reference.LSTM(linear=True).step(one, (zero, one), reference.Weights(gates, 0 * gates))
     assert (c.item(), h.item()) == (3 + 2 * 5, 7 * 13)
+    p = np.array([10.0, 100.0, 1000.0])  # of i f o, c being 1 before the step
+    (h, c), _ = reference.LSTM(linear=True).step(one, (zero, one), reference.Weights(gates, 0 * gates, p=p))
+    assert (c.item(), h.item()) == (103 + 12 * 5, (7 + 1000 * 163) * 163)
     w = reference.Weights(gates[:3], np.array([[0.0], [0.0], [1.0]]))  # r u n; the candidate sees h
     for reset_after in (True, False):
         (h,), _ = reference.GRU(reset_after, linear=True).step(one, (11 * one,), w)

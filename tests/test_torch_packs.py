@@ -8,11 +8,11 @@ from fastrnn import kernels
 CELLS = {"RNN": 1, "LSTM": 4, "GRU": 3, "GRU, reset before": 3}
 
 
-def packed(build, dtype, cell="LSTM", H=5, I=3, projected=0, bias=True):
+def packed(build, dtype, cell="LSTM", H=5, I=3, projected=0, bias=True, peephole=False):
     rng = np.random.default_rng(0)
     G = CELLS[cell] * H
     shapes = [(G, I), (G, projected or H), (G,) if bias else None, (G,) if bias else None,
-              (projected, H) if projected else None]
+              (projected, H) if projected else None, (3 * H,) if peephole else None]
     arrays = [None if shape is None else rng.standard_normal(shape).astype(dtype) for shape in shapes]
     return kernels.load(build, dtype).Weights(cell, *arrays), [array for array in arrays if array is not None]
 
@@ -21,10 +21,12 @@ def packed(build, dtype, cell="LSTM", H=5, I=3, projected=0, bias=True):
 @pytest.mark.parametrize("build", kernels.runnable())
 def test_every_single_change_is_seen(build, dtype):
     """Of any bit of any number, in arrays of any length: lanes, chains and the rest that fills none."""
-    for cell, projected, bias in [("RNN", 0, True), ("LSTM", 2, True), ("LSTM", 0, False), ("GRU", 0, True),
-                                  ("GRU, reset before", 0, True)]:
+    for cell, projected, bias, peephole in [
+        ("RNN", 0, True, False), ("LSTM", 2, True, True), ("LSTM", 0, False, False), ("GRU", 0, True, False),
+        ("GRU, reset before", 0, True, False),
+    ]:
         for H in (3, 5, 8, 33):
-            weights, arrays = packed(build, dtype, cell, H, I=4, projected=projected, bias=bias)
+            weights, arrays = packed(build, dtype, cell, H, I=4, projected=projected, bias=bias, peephole=peephole)
             assert not weights.stale()
             for array in arrays:
                 flat = array.reshape(-1).view(np.uint32)

@@ -36,7 +36,8 @@ def train(layers: list[fastrnn.RNN | fastrnn.GRU], head: fastrnn.Linear, x: Arra
 
 
 x = np.zeros((5, 2, 4))
-lstm = fastrnn.LSTM(4, 8, 2, bidirectional=True, proj_size=3, dtype=np.float64, rng=np.random.default_rng(0))
+lstm = fastrnn.LSTM(4, 8, 2, bidirectional=True, proj_size=3, dtype=np.float64, peephole=True,
+                    rng=np.random.default_rng(0))
 output, (h_n, c_n) = lstm(x, lengths=[5, 3])
 output, (h_n, c_n), cells = lstm(x, return_cells=True)
 output, state, cells, tape = lstm.forward(x, (h_n, c_n), return_cells=True)
@@ -47,7 +48,7 @@ packed, state = lstm(fastrnn.pack_sequence([x[:, 0], x[:3, 1]]))
 rows: int = packed.rows()
 padded, lengths = fastrnn.pad_packed_sequence(packed)
 
-cell = fastrnn.LSTMCell(4, 8, device="cpu", dtype="float64")
+cell = fastrnn.LSTMCell(4, 8, device="cpu", dtype="float64", peephole=True)
 h, c = cell(x[0], out=cell(x[0]))
 h_gru: Array = fastrnn.GRUCell(4, 8, reset_after=False, dtype=np.float64)(x[0], h)
 
@@ -74,6 +75,7 @@ x = np.zeros((5, 2, 4), np.float32)
 lstm = fastrnn.LSTM(4, 8)
 fastrnn.GRU("4", 8)  # arg-type
 fastrnn.GRU(4, 8, droput=0.5)  # call-arg
+fastrnn.GRU(4, 8, peephole=True)  # call-arg
 output, h_n, c_n = lstm(x)  # misc
 output, state = lstm(x, return_cells=True)  # misc
 output, tape = lstm.forward(x)  # misc

@@ -127,17 +127,19 @@ cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_
         m += p.M
 
 
+cdef inline void put_columns(real* out, vec v, Py_ssize_t columns, bint add) noexcept nogil:
+    """Write the next vector of a row of which `columns` are left, or add it to what is there."""
+    store_columns(out, load_columns(out, columns) + v if add else v, columns)
+
+
 cdef void bias_gradient(real* db, const real* dy, Py_ssize_t dy_row, Py_ssize_t rows, Py_ssize_t first,
                         Py_ssize_t last, bint add) noexcept nogil:
     """db of (3) for columns first .. last - 1, added to what is there or written."""
-    cdef Py_ssize_t n = first, r, i
-    cdef tile_values values
+    cdef Py_ssize_t n = first, r
     cdef vec total
     while n < last:
         total = splat(0)
         for r in range(rows):
             total = total + load(dy + r * dy_row + n)
-        store(values.values, total)
-        for i in range(min(LANES, last - n)):
-            db[n + i] = db[n + i] + values.values[i] if add else values.values[i]
+        put_columns(db + n, total, last - n, add)
         n += LANES

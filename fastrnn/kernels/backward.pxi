@@ -135,31 +135,35 @@ cdef Py_ssize_t operand_columns(const Sweep* s, Operand operand) noexcept nogil:
     return s.H if s.cell.second else 0
 
 
-cdef void pack_operand(const Sweep* s, const Direction* d, Operand operand, const Chunk* chunk, real* panel,
-                       Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
-    """One panel of an operand over the rows of a chunk."""
-    cdef Rows source = d.x if operand == INPUT else d.middle
-    cdef Py_ssize_t first = chunk.first, n = chunk.n
-    if operand == STATE and (d.row != NULL or d.reset != NULL):
-        pack_states(s, d, chunk, panel, column, columns)
-        return
-    if operand == STATE:
-        source = d.h
-        if first == 0:
-            pack_panel(panel, d.h0 + column, s.B, s.P, columns)
-            panel += s.B * PANEL
-            first, n = 1, n - 1
-        first -= 1
+cdef void pack_steps(const Sweep* s, const Direction* d, Rows source, const Chunk* chunk, real* panel,
+                     Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
+    """One panel of what belongs to the steps of a chunk."""
     source.data += column
     if d.row == NULL:
-        pack_rows(panel, rows_at(source, first, 0), n, s.B, columns)
+        pack_rows(panel, rows_at(source, chunk.first, 0), chunk.n, s.B, columns)
     else:
         pack_panel(panel, packed_at(source, chunk).data, chunk.rows, source.b, columns)
 
 
-cdef void pack_states(const Sweep* s, const Direction* d, const Chunk* chunk, real* panel, Py_ssize_t column,
-                      Py_ssize_t columns) noexcept nogil:
-    """One panel of the states before each step, where rows begin at different steps or are reset."""
+cdef void pack_states(const Sweep* s, const Direction* d, Rows states, const real* initial, Py_ssize_t size,
+                      const Chunk* chunk, real* panel, Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
+    """One panel of the states before each step of a chunk; initial (B, size) are those before the first."""
+    cdef Py_ssize_t first = chunk.first, n = chunk.n
+    states.data += column
+    initial += column
+    if d.row != NULL or d.reset != NULL:
+        gather_states(s, d, states, initial, size, chunk, panel, columns)
+        return
+    if first == 0:
+        pack_panel(panel, initial, s.B, size, columns)
+        panel += s.B * PANEL
+        first, n = 1, n - 1
+    pack_rows(panel, rows_at(states, first - 1, 0), n, s.B, columns)
+
+
+cdef void gather_states(const Sweep* s, const Direction* d, Rows states, const real* initial, Py_ssize_t size,
+                        const Chunk* chunk, real* panel, Py_ssize_t columns) noexcept nogil:
+    """`pack_states` of a panel's columns where rows begin at different steps or are reset."""
     cdef Py_ssize_t t, M, going_on
     cdef const unsigned char* reset
     cdef Share all_rows
@@ -170,11 +174,20 @@ cdef void pack_states(const Sweep* s, const Direction* d, const Chunk* chunk, re
         M = alive(s, d, &all_rows, t)
         going_on = min(M, alive(s, d, &all_rows, t - 1))
         if going_on:
-            pack_panel(out, rows_at(d.h, t - 1, 0).data + column, going_on, d.h.b, columns)
-        pack_panel(out + going_on * PANEL, d.h0 + going_on * s.P + column, M - going_on, s.P, columns)
+            pack_panel(out, rows_at(states, t - 1, 0).data, going_on, states.b, columns)
+        pack_panel(out + going_on * PANEL, initial + going_on * size, M - going_on, size, columns)
         reset = resets(s, d, &all_rows, t, M)
         if reset != NULL:
             zero_rows(reset, out, PANEL, M, PANEL)
+
+
+cdef void pack_operand(const Sweep* s, const Direction* d, Operand operand, const Chunk* chunk, real* panel,
+                       Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
+    """One panel of an operand over the rows of a chunk."""
+    if operand == STATE:
+        pack_states(s, d, d.h, d.h0, s.P, chunk, panel, column, columns)
+    else:
+        pack_steps(s, d, d.x if operand == INPUT else d.middle, chunk, panel, column, columns)
 
 
 cdef void gate_gradients(Sweep* s, const Direction* d, const Share* share, Operand operand, Panels packed,
@@ -223,10 +236,15 @@ cdef void input_gradient(const Sweep* s, const Direction* d, const Share* share,
         affine(packed_at(d.dx, chunk), NULL, dz, d.w_ih, s.I, 1, chunk.rows, share.worker, share.workers)
 
 
+cdef inline Py_ssize_t first_unit(const Sweep* s, int worker, int workers) noexcept nogil:
+    """Where the units begin that a worker sums over the rows."""
+    return min(s.H, panels_for(s.H) * worker // workers * PANEL)
+
+
 cdef void bias_gradients(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk) noexcept nogil:
-    cdef Py_ssize_t panels = panels_for(s.H), slot = whole_vectors(s.H)
-    cdef Py_ssize_t first = panels * share.worker // share.workers * PANEL
-    cdef Py_ssize_t last = min(s.H, panels * (share.worker + 1) // share.workers * PANEL)
+    cdef Py_ssize_t slot = whole_vectors(s.H)
+    cdef Py_ssize_t first = first_unit(s, share.worker, share.workers)
+    cdef Py_ssize_t last = first_unit(s, share.worker + 1, share.workers)
     cdef int gate
     if d.db_ih == NULL:
         return
@@ -237,9 +255,43 @@ cdef void bias_gradients(const Sweep* s, const Direction* d, const Share* share,
                       last, chunk.add)
 
 
+cdef void peephole_gradient(real* dp, const real* dz, Py_ssize_t dz_row, const real* cells, Py_ssize_t rows,
+                            Py_ssize_t columns, bint add) noexcept nogil:
+    """Sum over rows of dz c, for the columns of a panel of cells."""
+    cdef Py_ssize_t n = 0, r
+    cdef vec total
+    while n < columns:
+        total = splat(0)
+        for r in range(rows):
+            total = total + load(dz + r * dz_row + n) * load(cells + r * PANEL + n)
+        put_columns(dp + n, total, columns - n, add)
+        n += LANES
+
+
+cdef void peephole_gradients(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk,
+                             real* cells) noexcept nogil:
+    """dp of i and f, which saw c_{t-1}, and of o, which saw c_t."""
+    cdef Py_ssize_t slot = whole_vectors(s.H), columns
+    cdef Py_ssize_t column = first_unit(s, share.worker, share.workers)
+    cdef Py_ssize_t last = first_unit(s, share.worker + 1, share.workers)
+    cdef int gate
+    if d.dp == NULL:
+        return
+    while column < last:
+        columns = min(PANEL, last - column)
+        pack_states(s, d, d.c, d.c0, s.H, chunk, cells, column, columns)
+        for gate in range(2):
+            peephole_gradient(d.dp + gate * s.H + column, d.dz + gate * slot + column, s.dz_row, cells, chunk.rows,
+                              columns, chunk.add)
+        pack_steps(s, d, d.c, chunk, cells, column, columns)
+        peephole_gradient(d.dp + 2 * s.H + column, d.dz + 3 * slot + column, s.dz_row, cells, chunk.rows, columns,
+                          chunk.add)
+        column += PANEL
+
+
 cdef void chunk_gradients(Sweep* s, const Direction* d, const Share* share, const Chunk* chunk,
                           real* workspace) noexcept nogil:
-    """The worker's part of dx, dW and db of the chunk."""
+    """The worker's part of dx, dW, db and dp of the chunk."""
     cdef Py_ssize_t of_x = panels_for(s.I), of_h = panels_for(s.P)
     cdef Py_ssize_t panels = of_x + of_h + panels_for(operand_columns(s, MIDDLE))
     cdef Py_ssize_t start = panels * share.worker // share.workers
@@ -249,6 +301,7 @@ cdef void chunk_gradients(Sweep* s, const Direction* d, const Share* share, cons
     weight_columns(s, d, share, STATE, start - of_x, end - of_x, chunk, workspace)
     weight_columns(s, d, share, MIDDLE, start - of_x - of_h, end - of_x - of_h, chunk, workspace)
     bias_gradients(s, d, share, chunk)
+    peephole_gradients(s, d, share, chunk, workspace)
 
 
 cdef void carry_over(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk) noexcept nogil:

@@ -187,6 +187,7 @@ cdef int sweep_forward(Sweep* s, tuple weights, int threads, real* workspace, Py
     for i in range(s.directions):
         d, w = &s.direction[i], weights[i]
         d.w_ih, d.w_hh, d.w_second, d.bias, d.y_bias = w.ih, w.hh, w.second, w.bias, w.y_bias
+        d.peephole = w.peephole
     s.workspace_size = forward_workspace(s, s.direction[0].w_ih.count)
     workers = pool_acquire(workers_wanted(s, threads))
     try:
@@ -248,8 +249,8 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
     """Back through layer_forward.
 
     d_x (D, T, B, I) is written. d_h and d_c hold the gradients of h_n and c_n and then get those of h0 and c0. To
-    d_params is added, or it is written; offsets says for each direction where w_ih, w_hh, b_ih, b_hh and w_hr begin
-    there, -1 where there is none. d_output and d_cells may be None, for zeros.
+    d_params is added, or it is written; offsets says for each direction where w_ih, w_hh, b_ih, b_hh, w_hr and the
+    peepholes begin there, -1 where there is none. d_output and d_cells may be None, for zeros.
     """
     cdef Sweep s
     cdef Direction* d
@@ -269,7 +270,7 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
     dz_size = (s.chunk_rows + s.B) * s.dz_row
     for i in range(s.directions):
         d, w = &s.direction[i], weights[i]
-        d.w_ih, d.w_hh, d.w_second = w.ih_back, w.hh_back, w.second_back
+        d.w_ih, d.w_hh, d.w_second, d.peephole = w.ih_back, w.hh_back, w.second_back, w.peephole
         of_sequence(d, i, &s, x, output, cells, h0, c0, saved, middle)
         if d_output is not None:
             d.g = half_of(d_output, i, s.P, &s)
@@ -282,7 +283,7 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
         starts = offsets[i]
         d.dw_ih, d.dw_hh = from_offset(d_params, starts[0]), from_offset(d_params, starts[1])
         d.db_ih, d.db_hh = from_offset(d_params, starts[2]), from_offset(d_params, starts[3])
-        d.dw_second = from_offset(d_params, starts[4])
+        d.dw_second, d.dp = from_offset(d_params, starts[4]), from_offset(d_params, starts[5])
     workers = pool_acquire(workers_wanted(&s, threads))
     try:
         share_out(&s, workers)

@@ -78,11 +78,11 @@ cdef void pack_back(Panels* w, const real* weight, Py_ssize_t units, const int* 
                 panel[k] = 0
 
 
-cdef void spread_bias(real* out, Py_ssize_t count, const real* bias, Py_ssize_t units, int gates,
-                      Py_ssize_t span) noexcept nogil:
-    """Add a bias (gates * units) to `count` columns dealt as in `pack_forward`."""
+cdef void deal(real* out, Py_ssize_t count, const real* source, Py_ssize_t units, int gates,
+               Py_ssize_t span) noexcept nogil:
+    """Add a vector (gates * units) to `count` columns dealt as in `pack_forward`."""
     cdef Py_ssize_t column, unit
     for column in range(count):
         unit = column // (gates * span) * span + column % span
         if unit < units:
-            out[column] += bias[column // span % gates * units + unit]
+            out[column] += source[column // span % gates * units + unit]

@@ -57,6 +57,7 @@ cdef struct Step:
     real* dz
     Py_ssize_t dz_row
     Py_ssize_t slot          # length of one
+    const real* peephole     # [block of LANES units][i, f, o][LANES]; NULL for none
     real* carry              # (rows, P)
     real* d_c                # (rows, H)
 

@@ -22,6 +22,7 @@ cdef struct Direction:
     Panels w_second
     const real* bias         # in the order of the columns of w_ih
     const real* y_bias       # in that of w_hh; NULL for none
+    const real* peephole     # as a step has them
     Rows x                   # these in own order
     Rows h
     Rows c
@@ -41,6 +42,7 @@ cdef struct Direction:
     real* dw_second
     real* db_ih              # NULL without bias
     real* db_hh
+    real* dp                 # of the peepholes; NULL without
     real* dz                 # rows of a chunk, and behind them those of the first step of the chunk after it
     const Py_ssize_t* alive  # rows at each step, own order; NULL for all
     const Py_ssize_t* row    # of packed sequences, own order: how many rows lie before those of the step
@@ -311,6 +313,7 @@ cdef void begin_step(const Sweep* s, const Direction* d, const Share* share, Ste
     step.unit = share.panel * PANEL
     step.h_row, step.c_row = d.h.b, d.c.b
     step.saved_row, step.middle_row = d.saved.b, d.middle.b
+    step.peephole = d.peephole
     step.saved = step.middle = step.c = NULL
     step.recurrent.blocks = step.second.blocks = 1
     step.recurrent.a_k = step.second.a_k = 1

@@ -40,15 +40,15 @@ cdef int pack_back_once(Panels* w, const real* weight, Py_ssize_t units, const i
     return 0
 
 
-cdef real* new_bias(const real[::1] first, const real[::1] second, Py_ssize_t count, Py_ssize_t units, int gates,
-                    Py_ssize_t span) except NULL:
-    """The sum of two biases, either of which may be None, dealt as `pack_forward` deals columns."""
+cdef real* new_dealt(const real[::1] first, const real[::1] second, Py_ssize_t count, Py_ssize_t units, int gates,
+                     Py_ssize_t span) except NULL:
+    """The sum of two vectors, either of which may be None, dealt as `pack_forward` deals columns."""
     cdef real* out = allocate(count)
     memset(out, 0, count * sizeof(real))
     if first is not None:
-        spread_bias(out, count, &first[0], units, gates, span)
+        deal(out, count, &first[0], units, gates, span)
     if second is not None:
-        spread_bias(out, count, &second[0], units, gates, span)
+        deal(out, count, &second[0], units, gates, span)
     return out
 
 
@@ -66,7 +66,7 @@ cdef class Affine:
         make_room(&self.w, K, N)
         pack_forward(&self.w, &weight[0, 0], N, 1, PANEL)
         self.w_back = without_data(N, K)
-        self.bias = new_bias(bias, None, self.w.count * PANEL, N, 1, PANEL)
+        self.bias = new_dealt(bias, None, self.w.count * PANEL, N, 1, PANEL)
 
     def __dealloc__(self):
         free(self.w.data)
@@ -102,7 +102,7 @@ def saved_columns(str cell not None, Py_ssize_t H):
 cdef class Weights:
     """Packed weights of one direction of a layer: ready for forward, and on first use also for back.
 
-    cell is a name that `named_cell` knows; w_hr is the projection of an LSTM, or None.
+    cell is a name that `named_cell` knows; w_hr is the projection of an LSTM and p its peepholes, or None.
     """
 
     cdef Cell cell
@@ -114,6 +114,7 @@ cdef class Weights:
     cdef const real[:, ::1] w_hr
     cdef const real[::1] b_ih
     cdef const real[::1] b_hh
+    cdef const real[::1] p
     cdef unsigned long long packed_from
     cdef Panels ih
     cdef Panels hh
@@ -123,14 +124,16 @@ cdef class Weights:
     cdef Panels second_back
     cdef real* bias
     cdef real* y_bias
+    cdef real* peephole
 
     def __cinit__(self, str cell not None, const real[:, ::1] w_ih not None, const real[:, ::1] w_hh not None,
-                  const real[::1] b_ih=None, const real[::1] b_hh=None, const real[:, ::1] w_hr=None):
+                  const real[::1] b_ih=None, const real[::1] b_hh=None, const real[:, ::1] w_hr=None,
+                  const real[::1] p=None):
         cdef Cell c
         cdef Py_ssize_t columns
         named_cell(&self.cell, cell, w_hr is not None)
         c = self.cell
-        self.w_ih, self.w_hh, self.w_hr, self.b_ih, self.b_hh = w_ih, w_hh, w_hr, b_ih, b_hh
+        self.w_ih, self.w_hh, self.w_hr, self.b_ih, self.b_hh, self.p = w_ih, w_hh, w_hr, b_ih, b_hh, p
         self.I, self.H, self.P = w_ih.shape[1], w_ih.shape[0] // c.gates, w_hh.shape[1]
         self.packed_from = self.source()
         columns = (self.H + c.span - 1) // c.span * c.span  # of a gate
@@ -146,6 +149,8 @@ cdef class Weights:
             pack_forward(&self.second, &w_hh[c.recurrent_gates * self.H, 0], self.H, 1, PANEL)
         self.pack_biases(b_ih, b_hh)
         columns = whole_vectors(self.H)
+        if p is not None:
+            self.peephole = new_dealt(p, None, 3 * columns, self.H, 3, LANES)
         self.ih_back = without_data(c.gates * columns, self.I)
         self.hh_back = without_data(c.recurrent_slots * columns, self.P)
         if c.second:
@@ -155,9 +160,9 @@ cdef class Weights:
         """The candidate of a GRU that resets after the product has its recurrent bias inside the reset."""
         cdef Py_ssize_t count = self.ih.count * PANEL, column
         cdef bint inside = self.cell.apart and not self.cell.second
-        self.bias = new_bias(b_ih, b_hh, count, self.H, self.cell.gates, self.cell.span)
+        self.bias = new_dealt(b_ih, b_hh, count, self.H, self.cell.gates, self.cell.span)
         if inside and b_hh is not None:
-            self.y_bias = new_bias(b_hh, None, count, self.H, self.cell.gates, self.cell.span)
+            self.y_bias = new_dealt(b_hh, None, count, self.H, self.cell.gates, self.cell.span)
             self.bias = self.only_candidate(self.bias, b_ih, count)
             for column in range(count):
                 if column // PANEL % 3 < 2:
@@ -166,7 +171,7 @@ cdef class Weights:
 
     cdef real* only_candidate(self, real* bias, const real[::1] b_ih, Py_ssize_t count) except NULL:
         """The bias with the candidate's part that of b_ih alone."""
-        cdef real* of_input = new_bias(b_ih, None, count, self.H, self.cell.gates, self.cell.span)
+        cdef real* of_input = new_dealt(b_ih, None, count, self.H, self.cell.gates, self.cell.span)
         cdef Py_ssize_t column
         for column in range(count):
             if column // PANEL % 3 == 2:
@@ -183,6 +188,7 @@ cdef class Weights:
         free(self.second_back.data)
         free(self.bias)
         free(self.y_bias)
+        free(self.peephole)
 
     cdef int prepare_backward(self) except -1:
         """Pack for the way back."""
@@ -212,6 +218,8 @@ cdef class Weights:
             found = fingerprint(found, &self.b_ih[0], self.cell.gates * self.H)
         if self.b_hh is not None:
             found = fingerprint(found, &self.b_hh[0], self.cell.gates * self.H)
+        if self.p is not None:
+            found = fingerprint(found, &self.p[0], 3 * self.H)
         return found
 
     def stale(self):

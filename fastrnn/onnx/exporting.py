@@ -8,7 +8,7 @@ from onnx import helper, numpy_helper
 
 import fastrnn
 from fastrnn.files import written_whole
-from fastrnn.onnx.gates import TO_ONNX, ordered
+from fastrnn.onnx.gates import PEEPHOLES, TO_ONNX, ordered
 
 __all__ = ["export"]
 
@@ -103,6 +103,9 @@ def _stack(layer):
         weights = _weights(layer, k)
         constants |= weights
         inputs = [x, *weights, *[""] * (4 - len(weights)), *(names[k] for names in initial.values())]
+        if layer.peephole:
+            inputs.append(f"P_l{k}")
+            constants[f"P_l{k}"] = _stacked(layer, k, PEEPHOLES, "weight_peephole")
         outputs = [f"Y_l{k}", *(names[k] for names in final.values())]
         x = "output" if k == layers - 1 else f"output_l{k}"
         nodes += _layer_nodes(layer, k, inputs, outputs, x)
@@ -126,11 +129,14 @@ def _state_names(layer, end):
 def _weights(layer, k):
     """W, R and, with biases, B of a layer, the directions one after another, by name."""
     order = TO_ONNX[_kind(layer)]
+    weights = {f"W_l{k}": _stacked(layer, k, order, "weight_ih"), f"R_l{k}": _stacked(layer, k, order, "weight_hh")}
+    return weights | ({f"B_l{k}": _stacked(layer, k, order, "bias_ih", "bias_hh")} if layer.bias else {})
+
+
+def _stacked(layer, k, order, *names):
+    """Parameters of a layer with their gates in this order, one below the other; the directions one after another."""
     sides = [f"_l{k}{suffix}" for suffix in (("", "_reverse") if layer.bidirectional else ("",))]
-    stacked = lambda *names: np.stack([  # noqa: E731
-        np.concatenate([ordered(layer.params[name + side], order) for name in names]) for side in sides])
-    weights = {f"W_l{k}": stacked("weight_ih"), f"R_l{k}": stacked("weight_hh")}
-    return weights | ({f"B_l{k}": stacked("bias_ih", "bias_hh")} if layer.bias else {})
+    return np.stack([np.concatenate([ordered(layer.params[name + side], order) for name in names]) for side in sides])
 
 
 def _layer_nodes(layer, k, inputs, outputs, output):

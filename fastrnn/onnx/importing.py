@@ -10,7 +10,7 @@ from onnx import ModelProto, helper
 
 import fastrnn
 from fastrnn.arguments import one_of, positive_integer
-from fastrnn.onnx.gates import FROM_ONNX, ordered
+from fastrnn.onnx.gates import FROM_ONNX, PEEPHOLES, ordered
 from fastrnn.onnx.inputs import Inputs
 from fastrnn.onnx.model import find_node, load
 from fastrnn.parameters import describe
@@ -68,8 +68,8 @@ def import_layer(model: str | os.PathLike[str] | bytes | ModelProto, node: str |
     ------
     ValueError
         A file that is no ONNX model; no such node, or several; an attribute or an input that cannot be represented,
-        which the message names: direction "reverse", clip, input_forget, activations other than the layer's,
-        peepholes P other than zeros, weights that are computed; shapes that do not fit together.
+        which the message names: direction "reverse", clip, input_forget, activations other than the layer's, weights
+        that are computed; shapes that do not fit together.
     TypeError
         Weights that are neither float32 nor float64, or not of one type.
     OSError
@@ -83,7 +83,8 @@ def import_layer(model: str | os.PathLike[str] | bytes | ModelProto, node: str |
 
     The layer takes and gives what torch's does: where Y is (L, D, N, hidden_size) `output` is
     (L, N, D * hidden_size). layout=1 becomes `batch_first`, of which states are not concerned: they are
-    (D, N, hidden_size) in either case. linear_before_reset becomes `reset_after`.
+    (D, N, hidden_size) in either case. linear_before_reset becomes `reset_after`. An LSTM with an input P gets
+    `peephole`, also where P is all zeros.
 
     Examples
     --------
@@ -100,10 +101,6 @@ def import_layer(model: str | os.PathLike[str] | bytes | ModelProto, node: str |
     inputs, attributes = Inputs(proto, scope, model.opset_import, folder), _attributes(proto)
     layer = _layer(proto.op_type, attributes, inputs)
     D, H = 2 if layer.bidirectional else 1, layer.hidden_size
-    P = _fitting("P", inputs.constant("P"), (D, 3 * H))
-    if P is not None and P.any():
-        raise ValueError("P: expected zeros, since fastrnn's LSTM has no peepholes, "
-                         f"got {np.count_nonzero(P)} other values")
     hx, lengths = _states_and_lengths(inputs, layer, D, H)
     return Imported(layer, hx, lengths, inputs.computed())
 
@@ -159,9 +156,10 @@ def _nonlinearity(kind, activations, D):
 def _layer(kind, attributes, inputs):
     """The layer with its weights."""
     D, order = 2 if attributes["direction"] == "bidirectional" else 1, FROM_ONNX[kind]
-    options = {"RNN": {"nonlinearity": _nonlinearity(kind, attributes["activations"], D)}, "LSTM": {},
+    W, R, B, P = map(inputs.constant, "WRBP")
+    options = {"RNN": {"nonlinearity": _nonlinearity(kind, attributes["activations"], D)},
+               "LSTM": {"peephole": P is not None},
                "GRU": {"reset_after": attributes.get("linear_before_reset") == 1}}[kind]
-    W, R, B = map(inputs.constant, "WRB")
     G = len(order)
     if "hidden_size" in attributes:
         H = positive_integer("hidden_size", attributes["hidden_size"])
@@ -170,6 +168,7 @@ def _layer(kind, attributes, inputs):
     _fitting("W", W, (D, G * H, "input_size"))
     _fitting("R", R, (D, G * H, H))
     _fitting("B", B, (D, 2 * G * H))
+    _fitting("P", P, (D, 3 * H))
     layer = getattr(fastrnn, kind)(W.shape[2], H, bias=B is not None, batch_first=attributes["layout"] == 1,
                                    bidirectional=D == 2, dtype=W.dtype, **options)
     params = {}
@@ -178,6 +177,8 @@ def _layer(kind, attributes, inputs):
         if B is not None:
             found |= dict(zip(("bias_ih", "bias_hh"), np.split(B[d], 2), strict=True))
         params |= {f"{name}_l0{suffix}": ordered(array, order) for name, array in found.items()}
+        if P is not None:
+            params[f"weight_peephole_l0{suffix}"] = ordered(P[d], PEEPHOLES)
     layer.load_state_dict(params)
     return layer
 

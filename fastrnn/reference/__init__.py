@@ -30,6 +30,14 @@ Long short-term memory (Hochreiter & Schmidhuber 1997; forget gate of Gers et al
     (L8)  dz[t] = dc * g * i(1-i), dc * c[t-1] * f(1-f), dc * i * (1 - g^2), dm * tanh(c[t]) * o(1-o)
     (L9)  dc[t-1] = dc[t] * f
 
+and with peepholes p, by which gates see c (Gers, Schraudolph & Schmidhuber 2002, JMLR 3)::
+
+    (L10) z_i, z_f get p_i * c[t-1], p_f * c[t-1] besides
+    (L11) z_o gets p_o * c[t] besides
+    (L12) dc[t] gets dz_o * p_o besides, before (L8) of the others
+    (L13) dc[t-1] gets dz_i * p_i + dz_f * p_f besides
+    (L14) dp_i, dp_f, dp_o = sums over t and the batch of dz_i * c[t-1], dz_f * c[t-1], dz_o * c[t]
+
 Gated recurrent unit (Cho et al. 2014), reset after the product as in torch and cuDNN; u is torch's z, and z, y are what
 input and state contribute::
 

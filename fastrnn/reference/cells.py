@@ -8,13 +8,14 @@ __all__ = ["GRU", "LSTM", "RNN", "Weights"]
 
 
 class Weights(NamedTuple):
-    """The parameters of one direction of a layer, or their gradients; biases and projection may be missing."""
+    """The parameters of one direction of a layer, or their gradients; all but the first two may be missing."""
 
     w_ih: np.ndarray  # (gates * H, I)
     w_hh: np.ndarray  # (gates * H, P)
     b_ih: np.ndarray | None = None  # (gates * H,)
     b_hh: np.ndarray | None = None
     w_hr: np.ndarray | None = None  # (P, H)
+    p: np.ndarray | None = None  # (3 * H,), peepholes of the gates i, f, o
 
 
 def sigmoid(z):
@@ -134,7 +135,7 @@ class RNN:
 
 
 class LSTM:
-    """Long short-term memory, with a projection where the weights have one. The methods are as of `RNN`.
+    """Long short-term memory, with projection and peepholes where the weights have them. The methods are as of `RNN`.
 
     Parameters
     ----------
@@ -160,8 +161,12 @@ class LSTM:
         h, c = state
         z = product(x, w.w_ih, w.b_ih) + product(h, w.w_hh, w.b_hh)  # (L1)
         i, f, g, o = np.split(z, 4, axis=1)
-        i, f, g, o = self.s(i), self.s(f), self.tanh(g), self.s(o)  # (L2)
+        if w.p is not None:
+            p_i, p_f, p_o = np.split(w.p, 3)
+            i, f = i + p_i * c, f + p_f * c  # (L10)
+        i, f, g = self.s(i), self.s(f), self.tanh(g)  # (L2)
         c = f * c + i * g  # (L3)
+        o = self.s(o if w.p is None else o + p_o * c)  # (L2), (L11)
         m = o * self.tanh(c)  # (L4)
         h = m if w.w_hr is None else m @ w.w_hr.T  # (L5)
         return (h, c), (i, f, g, o, c, m)
@@ -173,11 +178,19 @@ class LSTM:
         add(d_w.w_hr, dh.T @ m)
         tanh_c = self.tanh(c)
         dc = dc + dm * o * self.tanh_slope(tanh_c)  # (L7)
-        gates = [dc * g * self.s_slope(i), dc * c_prev * self.s_slope(f), dc * i * self.tanh_slope(g),
-                 dm * tanh_c * self.s_slope(o)]
-        dz = np.concatenate(gates, axis=1)  # (L8)
+        do = dm * tanh_c * self.s_slope(o)
+        if w.p is not None:
+            p_i, p_f, p_o = np.split(w.p, 3)
+            dc = dc + do * p_o  # (L12)
+        di, df, dg = dc * g * self.s_slope(i), dc * c_prev * self.s_slope(f), dc * i * self.tanh_slope(g)
+        dz = np.concatenate([di, df, dg, do], axis=1)  # (L8)
+        d_before = dc * f  # (L9)
+        if w.p is not None:
+            d_before = d_before + di * p_i + df * p_f  # (L13)
+            add(d_w.p, np.concatenate([(di * c_prev).sum(axis=0), (df * c_prev).sum(axis=0),
+                                       (do * c).sum(axis=0)]))  # (L14)
         dx, dh = products_backward(x, h, dz, dz, w, d_w)
-        return dx, (dh, dc * f)  # (L9)
+        return dx, (dh, d_before)
 
 
 class GRU:

@@ -146,7 +146,7 @@ def suffixes(num_layers, bidirectional):
     return [[f"_l{layer}", f"_l{layer}_reverse"][: 1 + bidirectional] for layer in range(num_layers)]
 
 
-NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")  # as `Weights` has them
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole")  # as `Weights` has them
 
 
 def stack(cell, input, state, params, num_layers=1, bidirectional=False, masks=None, lengths=None, reset=None):

@@ -45,8 +45,9 @@ class Kind(NamedTuple):
         return [*sizes.values()] * self.directions
 
     def places(self):
-        """Where each of weight_ih, weight_hh, bias_ih, bias_hh, weight_hr stands in a direction's tensors, or None."""
-        return (0, 1, *((2, 3) if self.bias else (None, None)), (4 if self.bias else 2) if self.proj_size else None)
+        """Where each of `recurrent.PARAMETERS` stands in a direction's tensors, or None: torch has no peepholes."""
+        biases = (2, 3) if self.bias else (None, None)
+        return (0, 1, *biases, (4 if self.bias else 2) if self.proj_size else None, None)
 
 
 class Pack(NamedTuple):
