@@ -73,15 +73,17 @@ cdef class Plan:
     cdef bint takes(self, x, tuple states):
         """Whether these are what the kernels can read, in the shapes that torch asks for."""
         cdef tuple shape, rows
+        cdef Py_ssize_t last
         if not self.reads(x):
             return False
         shape = tuple(x.shape)
-        if 0 in shape or not 2 - self.cell <= len(shape) <= 3 - self.cell or shape[-1] != self.kind.input_size:
+        last = len(shape) - 1  # -1 would not do: indices are not looked at, as in the kernels
+        if 0 in shape or not 1 - self.cell <= last <= 2 - self.cell or shape[last] != self.kind.input_size:
             return False
         if self.cell:
-            rows = shape[:-1]
+            rows = shape[:last]
         else:
-            rows = (self.states,) if len(shape) == 2 else (self.states, shape[0 if self.batch_first else 1])
+            rows = (self.states,) if last == 1 else (self.states, shape[0 if self.batch_first else 1])
         if len(states) not in (0, len(self.sizes)):
             return False
         for state, size in zip(states, self.sizes):
