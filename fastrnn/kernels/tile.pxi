@@ -186,10 +186,12 @@ cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t til
     cdef const real* a = p.a + block * p.a_block + m * p.a_row
     cdef const real* w = p.w.data + column * p.w.K
     cdef const real* start = NULL
-    cdef real* out = p.out + block * p.out_block + m * p.out_row + column
+    cdef real* out = NULL
     cdef Py_ssize_t start_row = p.start_row, width = panels * PANEL, columns = min(width, p.columns - column), r
     if p.start != NULL:
         start = p.start + block * p.start_block + m * start_row + column
+    if p.finish == NULL:
+        out = p.out + block * p.out_block + m * p.out_row + column
     if p.finish == NULL and columns == width:
         tiles_of_strip(p, tiles, rows, panels, out, p.out_row, start, start_row, a, w)
         return
