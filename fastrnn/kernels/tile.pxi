@@ -186,13 +186,12 @@ cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t til
     cdef const real* a = p.a + block * p.a_block + m * p.a_row
     cdef const real* w = p.w.data + column * p.w.K
     cdef const real* start = NULL
-    cdef real* out = NULL
+    cdef real* out
     cdef Py_ssize_t start_row = p.start_row, width = panels * PANEL, columns = min(width, p.columns - column), r
     if p.start != NULL:
         start = p.start + block * p.start_block + m * start_row + column
-    if p.finish == NULL:
-        out = p.out + block * p.out_block + m * p.out_row + column
     if p.finish == NULL and columns == width:
+        out = p.out + block * p.out_block + m * p.out_row + column
         tiles_of_strip(p, tiles, rows, panels, out, p.out_row, start, start_row, a, w)
         return
     if start != NULL and columns < width:
@@ -205,6 +204,7 @@ cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t til
     if p.finish != NULL:
         p.finish(p.cell, values, width, m, tiles * rows, column, columns)
         return
+    out = p.out + block * p.out_block + m * p.out_row + column
     for r in range(tiles * rows):
         copy_columns(out + r * p.out_row, values + r * width, columns)
 

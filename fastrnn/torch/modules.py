@@ -27,19 +27,19 @@ class Twin:
         """As torch's. What fastrnn does not cover, wrong arguments included, is torch's own code; see `explain`."""
         plan = None if operators.needed() else plans.plan_of(self, input, hx)
         if plan is None:
-            return self._planned(input, hx)
+            return self._forward_anew(input, hx)
         if self._drops() or plan.differentiated(input, hx):
             return self._run(input, self._as_tuple(hx), plan.parameters, plan.packs)
         return plan.infer(input, hx)
 
-    def _planned(self, input, hx):
+    def _forward_anew(self, input, hx):
         """`forward` the long way, and a plan for the next call."""
         parameters, packs = self._parameters_now(), None
         if self._reason_for_torch(input, hx, parameters) is not None:
             return super().forward(input, hx)
         if not operators.needed():
             packs = [packed(kind, of_layer) for kind, of_layer in self._layers(parameters)]
-            plans.made(self, parameters, packs)
+            plans.remember(self, parameters, packs)
         return self._run(input, self._as_tuple(hx), parameters, packs)
 
     def _parameters_now(self):

@@ -2,7 +2,7 @@
 
 Nothing tells for certain that a tensor has not been written to: its version counter does not see `p.data.copy_(...)`,
 which many a training loop uses. So a pack knows a fingerprint of what it was made from, and is used only after the
-parameters have been read once and found the same: 0.7 us for an LSTM of 32 units, 5 us for one of 128.
+parameters have been read once and found the same: some 2 us for an LSTM of 64 units, 10 us for one of 128.
 """
 
 import weakref

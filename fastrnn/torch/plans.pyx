@@ -1,7 +1,7 @@
 """The short way in: what is known of a module since its last call, and the checks that it is still true.
 
-`modules` and `coverage` come to the same answer, and to a reason if it is no, in three times the time; the kernels take
-1 to 5 us for a step of a cell. Hence one function with all checks in it, and compiled.
+`modules` and `coverage` come to the same answer, and to a reason if it is no, in four to five times the time (25 us for
+6); the kernels take 1 to 5 us for a step of a cell. Hence one function with all checks in it, and compiled.
 """
 
 import weakref
@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 from fastrnn.torch.packs import renewed
 
-__all__ = ["Plan", "made", "plan_of"]
+__all__ = ["Plan", "plan_of", "remember"]
 
 cdef object Tensor = torch.Tensor
 cdef object from_numpy = torch.from_numpy
@@ -34,7 +34,7 @@ cdef class Plan:
     cdef readonly list parameters
     cdef readonly list packs         # one a layer
     cdef list names                  # of the parameters
-    cdef list places                 # their addresses
+    cdef list addresses              # of the parameters
     cdef list attributes
     cdef list weights                # of the packs
     cdef object kind                 # of the first layer
@@ -43,19 +43,19 @@ cdef class Plan:
     cdef bint cell
     cdef bint memory
     cdef bint batch_first
-    cdef object states               # how many rows of state there are for a row of input, or None of a cell
+    cdef object layers               # times directions, the first size of a state; None of a cell
 
     def __init__(self, module, list parameters, list packs):
         self.parameters, self.packs = parameters, packs
         self.names = list(module._names())
-        self.places = [parameter.data_ptr() for parameter in parameters]
+        self.addresses = [parameter.data_ptr() for parameter in parameters]
         self.attributes = attributes_of(module.__dict__)
         self.weights = [pack.weights for pack in packs]
         self.kind = packs[0].kind
         self.dtype = parameters[0].dtype
         self.sizes = self.kind.state_sizes()
         self.cell, self.memory, self.batch_first = module._is_cell, module._memory, module._batch_first
-        self.states = None if self.cell else module._count * self.kind.directions
+        self.layers = None if self.cell else module._count * self.kind.directions
 
     cdef bint holds(self, module):
         """Whether the module has the parameters that it had, where they were."""
@@ -65,7 +65,7 @@ cdef class Plan:
         own = module.__dict__["_parameters"]
         for i in range(len(self.names)):
             parameter = own.get(self.names[i])
-            if parameter is not self.parameters[i] or parameter.data_ptr() != self.places[i] \
+            if parameter is not self.parameters[i] or parameter.data_ptr() != self.addresses[i] \
                     or not parameter.is_contiguous():
                 return False
         return True
@@ -83,7 +83,7 @@ cdef class Plan:
         if self.cell:
             rows = shape[:last]
         else:
-            rows = (self.states,) if last == 1 else (self.states, shape[0 if self.batch_first else 1])
+            rows = (self.layers,) if last == 1 else (self.layers, shape[0 if self.batch_first else 1])
         if len(states) not in (0, len(self.sizes)):
             return False
         for state, size in zip(states, self.sizes):
@@ -104,17 +104,17 @@ cdef class Plan:
                     return True
         return False
 
-    cdef tuple given(self, hx):
+    cdef tuple states_of(self, hx):
         """The states of a call, none, one or two."""
         return () if hx is None else <tuple>hx if self.memory and type(hx) is tuple else (hx,)
 
     def differentiated(self, x, hx):
         """Whether torch wants a graph of a call."""
-        return grad_enabled() and any([tensor.requires_grad for tensor in (x, *self.given(hx), *self.parameters)])
+        return grad_enabled() and any([tensor.requires_grad for tensor in (x, *self.states_of(hx), *self.parameters)])
 
     def infer(self, x, hx):
         """What the module's `forward` gives for x and hx that `plan_of` has seen; no graph is built."""
-        cdef tuple states = self.given(hx)
+        cdef tuple states = self.states_of(hx)
         h = states[0].data_ptr() if states else 0
         c = states[1].data_ptr() if len(states) == 2 else 0
         result = self.packs[0].engine.infer_at(self.weights, self.kind.activation, x.shape, x.data_ptr(), h, c,
@@ -135,7 +135,7 @@ cdef list attributes_of(dict module):
     return [module.get(name) for name in ATTRIBUTES]
 
 
-def made(module, parameters, packs):
+def remember(module, parameters, packs):
     """A new plan, kept for the module's next call if the parameters can be the same then."""
     cdef Plan plan = Plan(module, list(parameters), list(packs))
     if plan.holds(module):
@@ -150,8 +150,8 @@ def plan_of(module, x, hx):
     cdef Plan plan = plans.get(id(module))
     if plan is None or autocast("cpu") or transforms() or forward_ad._current_level >= 0 or tracing():
         return None
-    if not plan.holds(module) or not plan.takes(x, plan.given(hx)):
+    if not plan.holds(module) or not plan.takes(x, plan.states_of(hx)):
         return None
     if plan.stale():
-        return made(module, plan.parameters, [renewed(*layer) for layer in module._layers(plan.parameters)])
+        return remember(module, plan.parameters, [renewed(*layer) for layer in module._layers(plan.parameters)])
     return plan
