@@ -189,7 +189,8 @@ cdef void copy_states(States out, States source, Py_ssize_t of_h, Py_ssize_t of_
         memset(out.c, 0, of_c * sizeof(real))
     else:
         memcpy(out.h, source.h, of_h * sizeof(real))
-        memcpy(out.c, source.c, of_c * sizeof(real))
+        if of_c:  # nothing may not be copied from NULL
+            memcpy(out.c, source.c, of_c * sizeof(real))
 
 
 cdef int infer_stack(list layers, int activation, Shape s, Rows x, Rows output, States before, States after,
