@@ -84,6 +84,39 @@ def test_attributes_set_after_a_call():
             assert_same_outcome(plain, twin, argument)
 
 
+LAID_OUT = {
+    "transposed": lambda weight: weight.t(),
+    "strided": lambda weight: torch.cat([weight, weight], 1).as_strided(weight.shape, (2 * len(weight[0]), 1)),
+    "another shape": lambda weight: weight.view(2, -1),
+    "a vector": lambda weight: weight.view(-1),
+}
+
+
+@pytest.mark.parametrize("laid_out", LAID_OUT.values(), ids=LAID_OUT.keys())
+def test_weights_laid_out_otherwise_after_a_call(laid_out):
+    plain, twin = twins("RNNCell", 4, 4)
+    x = torch.randn(3, 4, dtype=F64)
+    with torch.no_grad():
+        twin(x)
+        for module in (plain, twin):
+            module.weight_hh.data = laid_out(module.weight_hh.data)
+        assert_same_outcome(plain, twin, x)
+
+
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "LSTM"])
+def test_only_the_first_call_goes_the_long_way(name, monkeypatch):
+    _, twin = twins(name, 4, 4)
+    x = torch.randn(*(3, 4) if "Cell" in name else (5, 3, 4), dtype=F64, requires_grad=True)
+    first = twin(x)
+    state = first[1] if name == "LSTM" else first
+    monkeypatch.setattr(type(twin), "_forward_anew", None)
+    twin(x, state)[0].sum().backward()
+    with torch.no_grad():
+        twin.weight_hh_l0.mul_(2) if name == "LSTM" else twin.weight_hh.mul_(2)
+        twin(x, state)
+        twin(x)
+
+
 def test_it_goes_with_its_module():
     _, twin = twins("LSTM", 4, 5)
     with torch.no_grad():

@@ -25,12 +25,9 @@ class Twin:
 
     def forward(self, input, hx=None):
         """As torch's. What fastrnn does not cover, wrong arguments included, is torch's own code; see `explain`."""
-        plan = None if operators.needed() else plans.plan_of(self, input, hx)
-        if plan is None:
+        if torch.compiler.is_dynamo_compiling():  # which does not see into what is compiled already
             return self._forward_anew(input, hx)
-        if self._drops() or plan.differentiated(input, hx):
-            return self._run(input, self._as_tuple(hx), plan.parameters, plan.packs)
-        return plan.infer(input, hx)
+        return plans.forward(self, input, hx)
 
     def _forward_anew(self, input, hx):
         """`forward` the long way, and a plan for the next call."""

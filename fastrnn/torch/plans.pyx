@@ -1,7 +1,8 @@
 """The short way in: what is known of a module since its last call, and the checks that it is still true.
 
-`modules` and `coverage` come to the same answer, and to a reason if it is no, in four to five times the time (25 us for
-6); the kernels take 1 to 5 us for a step of a cell. Hence one function with all checks in it, and compiled.
+`modules` and `coverage` come to the same answer, and to a reason if it is no, in some 25 us; the kernels take 1 to 5 us
+for a step of a cell. Hence one function with all checks in it, compiled, that reads tensors through DLPack's C
+interface; with a torch that has none every call goes the long way.
 """
 
 import weakref
@@ -9,149 +10,250 @@ import weakref
 import torch
 from torch.autograd import forward_ad
 
+from cpython.exc cimport PyErr_Clear
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
+
+from fastrnn.torch.dlpack cimport CPU, FLOAT, DLTensor, ExchangeAPI, Read
+
 from fastrnn.torch.packs import renewed
 
-__all__ = ["Plan", "plan_of", "remember"]
+__all__ = ["forward", "remember"]
 
 cdef object Tensor = torch.Tensor
 cdef object from_numpy = torch.from_numpy
 cdef object grad_enabled = torch.is_grad_enabled
 cdef object threads = torch.get_num_threads
-cdef object autocast = torch.is_autocast_enabled
+cdef object autocast = torch._C._is_any_autocast_enabled
 cdef object transforms = torch._C._are_functorch_transforms_active
 cdef object tracing = torch._C._is_tracing
+cdef object modes = torch._C._len_torch_dispatch_stack
 
-# What a module's parameters, input and states are checked against; a module that lacks one has None there.
-cdef tuple ATTRIBUTES = ("input_size", "hidden_size", "bias", "num_layers", "bidirectional", "proj_size", "batch_first",
-                         "nonlinearity", "mode")
+# What a module's parameters, input and states are checked against, as far as it has them.
+ATTRIBUTES = ("input_size", "hidden_size", "bias", "num_layers", "bidirectional", "proj_size", "batch_first",
+              "nonlinearity", "mode")
 
 cdef dict plans = {}  # of id(module): Plan
+
+
+cdef Read reader_of(kind) except? NULL:
+    """How a tensor of this type is read; NULL if it cannot be."""
+    cdef ExchangeAPI* api
+    capsule = getattr(kind, "__dlpack_c_exchange_api__", None)
+    if capsule is None:
+        return NULL
+    api = <ExchangeAPI*>PyCapsule_GetPointer(capsule, "dlpack_exchange_api")
+    return api.read if api.major_version == 1 else NULL
+
+
+cdef Read read = reader_of(Tensor)
+
+
+cdef bint contiguous(tensor, DLTensor* out) noexcept:
+    """Read a tensor; False if it is not contiguous real numbers, one at least, in this processor's memory."""
+    cdef int64_t count = 1
+    cdef int i
+    if read(<void*>tensor, out) != 0:
+        PyErr_Clear()
+        return False
+    if out.device_type != CPU or out.code != FLOAT or out.lanes != 1 or out.byte_offset != 0:
+        return False
+    for i in range(out.ndim - 1, -1, -1):
+        if out.shape[i] != 1 and out.strides[i] != count:
+            return False
+        count *= out.shape[i]
+    return count > 0
+
+
+cdef bint plain(tensor, int bits, DLTensor* out) except -1:
+    """Read an input or state; False if the kernels, for numbers of so many bits, cannot take it as it lies."""
+    return type(tensor) is Tensor and contiguous(tensor, out) and out.bits == bits and not tensor.is_neg()
+
+
+cdef bint has_shape(const DLTensor* tensor, const int64_t* shape, int ndim) noexcept:
+    cdef int i
+    if tensor.ndim != ndim:
+        return False
+    for i in range(ndim):
+        if tensor.shape[i] != shape[i]:
+            return False
+    return True
+
+
+cdef struct Place:
+    # where a parameter lies, and its shape
+    void* data
+    int64_t shape[2]
+    int ndim
+
+
+cdef struct Call:
+    # input and states as they lie; of states NULL where there are none
+    DLTensor x
+    DLTensor state[2]
+    int states
 
 
 cdef class Plan:
     """A module as it was when it was last called."""
 
-    cdef readonly list parameters
-    cdef readonly list packs         # one a layer
+    cdef list parameters
+    cdef list packs                  # one a layer
     cdef list names                  # of the parameters
-    cdef list addresses              # of the parameters
-    cdef list attributes
+    cdef Place* places               # of the parameters
+    cdef dict attributes
     cdef list weights                # of the packs
-    cdef object kind                 # of the first layer
+    cdef object engine
     cdef object dtype
+    cdef int activation
+    cdef int bits                    # of a number
+    cdef int64_t features            # of the input
     cdef tuple sizes                 # features of the states
     cdef bint cell
     cdef bint memory
     cdef bint batch_first
-    cdef object layers               # times directions, the first size of a state; None of a cell
+    cdef bint drops                  # has a place to drop something: between layers
+    cdef int64_t layers              # times directions, the first size of a state; not of a cell
 
-    def __init__(self, module, list parameters, list packs):
+    def __cinit__(self, module, list parameters, list packs):
+        kind = packs[0].kind
         self.parameters, self.packs = parameters, packs
         self.names = list(module._names())
-        self.addresses = [parameter.data_ptr() for parameter in parameters]
-        self.attributes = attributes_of(module.__dict__)
+        self.attributes = {name: module.__dict__[name] for name in ATTRIBUTES if name in module.__dict__}
         self.weights = [pack.weights for pack in packs]
-        self.kind = packs[0].kind
-        self.dtype = parameters[0].dtype
-        self.sizes = self.kind.state_sizes()
+        self.engine, self.dtype, self.activation = packs[0].engine, packs[0].dtype, kind.activation
+        self.bits, self.features, self.sizes = 8 * self.dtype.itemsize, kind.input_size, kind.state_sizes()
         self.cell, self.memory, self.batch_first = module._is_cell, module._memory, module._batch_first
-        self.layers = None if self.cell else module._count * self.kind.directions
+        self.layers = 0 if self.cell else module._count * kind.directions
+        self.drops = module._count > 1
+        self.places = <Place*>calloc(len(parameters), sizeof(Place))
+        if self.places == NULL:
+            raise MemoryError("a plan of a module")
 
-    cdef bint holds(self, module):
-        """Whether the module has the parameters that it had, where they were."""
+    def __dealloc__(self):
+        free(self.places)
+
+    cdef bint place(self) noexcept:
+        """Note where the parameters lie; False if the kernels cannot read them there."""
+        cdef DLTensor tensor
         cdef Py_ssize_t i
-        if attributes_of(module.__dict__) != self.attributes:
-            return False
-        own = module.__dict__["_parameters"]
+        for i in range(len(self.parameters)):
+            if not contiguous(self.parameters[i], &tensor) or tensor.ndim > 2:
+                return False
+            self.places[i].data, self.places[i].ndim = tensor.data, tensor.ndim
+            self.places[i].shape[0], self.places[i].shape[1] = tensor.shape[0], tensor.shape[tensor.ndim - 1]
+        return True
+
+    cdef bint holds(self, dict module) except -1:
+        """Whether the module, of which these are the attributes, has the parameters that it had, where they were."""
+        cdef dict own = module["_parameters"]
+        cdef DLTensor tensor
+        cdef Place* place
+        cdef Py_ssize_t i
+        for name, value in self.attributes.items():
+            if module.get(name) is not value and module.get(name) != value:
+                return False
         for i in range(len(self.names)):
             parameter = own.get(self.names[i])
-            if parameter is not self.parameters[i] or parameter.data_ptr() != self.addresses[i] \
-                    or not parameter.is_contiguous():
+            place = &self.places[i]
+            if parameter is not self.parameters[i] or not contiguous(parameter, &tensor) \
+                    or tensor.data != place.data or not has_shape(&tensor, place.shape, place.ndim):
                 return False
         return True
 
-    cdef bint takes(self, x, tuple states):
+    cdef bint takes(self, x, hx, Call* call) except -1:
         """Whether these are what the kernels can read, in the shapes that torch asks for."""
-        cdef tuple shape, rows
-        cdef Py_ssize_t last
-        if not self.reads(x):
+        cdef int64_t shape[3]
+        cdef int ndim = 0, last
+        if not plain(x, self.bits, &call.x):
             return False
-        shape = tuple(x.shape)
-        last = len(shape) - 1  # -1 would not do: indices are not looked at, as in the kernels
-        if 0 in shape or not 1 - self.cell <= last <= 2 - self.cell or shape[last] != self.kind.input_size:
+        last = call.x.ndim - 1
+        if not 1 - self.cell <= last <= 2 - self.cell or call.x.shape[last] != self.features:
             return False
-        if self.cell:
-            rows = shape[:last]
-        else:
-            rows = (self.layers,) if last == 1 else (self.layers, shape[0 if self.batch_first else 1])
-        if len(states) not in (0, len(self.sizes)):
+        if not self.cell:
+            shape[0] = self.layers
+            ndim = 1
+        if last == 2 - self.cell:
+            shape[ndim] = call.x.shape[0 if self.cell or self.batch_first else 1]
+            ndim += 1
+        return self.takes_states(hx, shape, ndim, call)
+
+    cdef bint takes_states(self, hx, int64_t* shape, int ndim, Call* call) except -1:
+        """The same of the states, given a state's shape but for its features."""
+        cdef int i
+        call.states = 0 if hx is None else 1 + self.memory
+        if hx is None:
+            return True
+        if self.memory and (type(hx) is not tuple or len(<tuple>hx) != 2):
             return False
-        for state, size in zip(states, self.sizes):
-            if not self.reads(state) or state.shape != (*rows, size):
+        for i in range(call.states):
+            shape[ndim] = self.sizes[i]
+            if not plain((<tuple>hx)[i] if self.memory else hx, self.bits, &call.state[i]) \
+                    or not has_shape(&call.state[i], shape, ndim + 1):
                 return False
         return True
 
-    cdef bint reads(self, tensor):
-        """Whether the kernels can read a tensor as it lies."""
-        return type(tensor) is Tensor and tensor.dtype is self.dtype and tensor.is_cpu and tensor.is_contiguous() \
-            and not tensor.is_neg()
-
-    cdef bint stale(self):
+    cdef bint stale(self) except -1:
         """Whether a parameter has other values than when it was packed."""
         for of_layer in self.weights:
-            for weights in of_layer:  # of one direction
+            for weights in <tuple>of_layer:  # of one direction
                 if weights.stale():
                     return True
         return False
 
-    cdef tuple states_of(self, hx):
-        """The states of a call, none, one or two."""
-        return () if hx is None else <tuple>hx if self.memory and type(hx) is tuple else (hx,)
+    cdef int renew(self, module) except -1:
+        """Pack the parameters as they are now."""
+        cdef list packs = [renewed(kind, of_layer) for kind, of_layer in module._layers(self.parameters)]
+        self.packs, self.weights = packs, [pack.weights for pack in packs]
+        return 0
 
-    def differentiated(self, x, hx):
+    cdef bint differentiated(self, x, hx) except -1:
         """Whether torch wants a graph of a call."""
-        return grad_enabled() and any([tensor.requires_grad for tensor in (x, *self.states_of(hx), *self.parameters)])
+        if not grad_enabled():
+            return False
+        states = () if hx is None else hx if self.memory else (hx,)
+        return any([tensor.requires_grad for tensor in (x, *states, *self.parameters)])
 
-    def infer(self, x, hx):
-        """What the module's `forward` gives for x and hx that `plan_of` has seen; no graph is built."""
-        cdef tuple states = self.states_of(hx)
-        h = states[0].data_ptr() if states else 0
-        c = states[1].data_ptr() if len(states) == 2 else 0
-        result = self.packs[0].engine.infer_at(self.weights, self.kind.activation, x.shape, x.data_ptr(), h, c,
-                                               self.packs[0].dtype, self.cell, self.batch_first, threads())
-        if self.cell:
-            return tensors(result)
-        return from_numpy(result[0]), tensors(result[1])
+    cdef object infer(self, const Call* call):
+        """What the module's `forward` gives where no graph is built."""
+        cdef int i
+        shape = tuple([call.x.shape[i] for i in range(call.x.ndim)])
+        result = self.engine.infer_at(
+            self.weights, self.activation, shape, <size_t>call.x.data,
+            <size_t>call.state[0].data if call.states else 0, <size_t>call.state[1].data if call.states == 2 else 0,
+            self.dtype, self.cell, self.batch_first, threads())
+        return tensors(result) if self.cell else (from_numpy((<tuple>result)[0]), tensors((<tuple>result)[1]))
 
 
 cdef object tensors(arrays):
     """Of a state, or of both."""
     if type(arrays) is tuple:
-        return from_numpy(arrays[0]), from_numpy(arrays[1])
+        return from_numpy((<tuple>arrays)[0]), from_numpy((<tuple>arrays)[1])
     return from_numpy(arrays)
 
 
-cdef list attributes_of(dict module):
-    return [module.get(name) for name in ATTRIBUTES]
-
-
 def remember(module, parameters, packs):
-    """A new plan, kept for the module's next call if the parameters can be the same then."""
+    """Keep a plan for the module's next call, if that can have the same parameters."""
+    if read == NULL:
+        return
     cdef Plan plan = Plan(module, list(parameters), list(packs))
-    if plan.holds(module):
-        if id(module) not in plans:
-            weakref.finalize(module, plans.pop, id(module), None).atexit = False
-        plans[id(module)] = plan
-    return plan
+    if not plan.place() or not plan.holds(module.__dict__):
+        return
+    if id(module) not in plans:
+        weakref.finalize(module, plans.pop, id(module), None).atexit = False
+    plans[id(module)] = plan
 
 
-def plan_of(module, x, hx):
-    """The module's plan if it is right for this call, which is then fastrnn's; None where it takes longer to say."""
+def forward(module, x, hx):
+    """The module's forward pass, the short way if that is right for this call."""
+    cdef Call call
     cdef Plan plan = plans.get(id(module))
-    if plan is None or autocast("cpu") or transforms() or forward_ad._current_level >= 0 or tracing():
-        return None
-    if not plan.holds(module) or not plan.takes(x, plan.states_of(hx)):
-        return None
+    if plan is None or modes() or autocast() or transforms() or forward_ad._current_level >= 0 or tracing() \
+            or not plan.holds(module.__dict__) or not plan.takes(x, hx, &call):
+        return module._forward_anew(x, hx)
     if plan.stale():
-        return remember(module, plan.parameters, [renewed(*layer) for layer in module._layers(plan.parameters)])
-    return plan
+        plan.renew(module)
+    if plan.drops and module._drops() or plan.differentiated(x, hx):
+        return module._run(x, module._as_tuple(hx), plan.parameters, plan.packs)
+    return plan.infer(&call)
