@@ -18,7 +18,7 @@ CHECKED = os.environ.get("FASTRNN_CHECKED", "0") not in ("", "0")
 # then run with their library loaded first, in a copy of the sources where nothing else has been built:
 #   FASTRNN_SANITIZE=address,undefined python setup.py build_ext --inplace
 #   LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
-#     ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1 python -m pytest tests
+#     ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1 python -m pytest -n 0 tests
 SANITIZE = os.environ.get("FASTRNN_SANITIZE", "")
 
 # FASTRNN_THREADS=0 builds kernels that start no threads, likewise.

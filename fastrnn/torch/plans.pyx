@@ -202,12 +202,6 @@ cdef class Plan:
                     return True
         return False
 
-    cdef int renew(self, module) except -1:
-        """Pack the parameters as they are now."""
-        cdef list packs = [renewed(kind, of_layer) for kind, of_layer in module._layers(self.parameters)]
-        self.packs, self.weights = packs, [pack.weights for pack in packs]
-        return 0
-
     cdef bint differentiated(self, x, hx) except -1:
         """Whether torch wants a graph of a call."""
         if not grad_enabled():
@@ -234,15 +228,16 @@ cdef object tensors(arrays):
 
 
 def remember(module, parameters, packs):
-    """Keep a plan for the module's next call, if that can have the same parameters."""
+    """Keep a plan for the module's next call, and return it, if that can have the same parameters; else None."""
     if read == NULL:
-        return
+        return None
     cdef Plan plan = Plan(module, list(parameters), list(packs))
     if not plan.place() or not plan.holds(module.__dict__):
-        return
+        return None
     if id(module) not in plans:
         weakref.finalize(module, plans.pop, id(module), None).atexit = False
     plans[id(module)] = plan
+    return plan
 
 
 def forward(module, x, hx):
@@ -252,8 +247,10 @@ def forward(module, x, hx):
     if plan is None or modes() or autocast() or transforms() or forward_ad._current_level >= 0 or tracing() \
             or not plan.holds(module.__dict__) or not plan.takes(x, hx, &call):
         return module._forward_anew(x, hx)
-    if plan.stale():
-        plan.renew(module)
+    if plan.stale():  # others may be using it: plans are never changed
+        plan = remember(module, plan.parameters, [renewed(*layer) for layer in module._layers(plan.parameters)])
+        if plan is None:
+            return module._forward_anew(x, hx)
     if plan.drops and module._drops() or plan.differentiated(x, hx):
         return module._run(x, module._as_tuple(hx), plan.parameters, plan.packs)
     return plan.infer(&call)
