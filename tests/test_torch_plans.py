@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import torch
+from helpers import python
 from torch_twins import apart, twins
 
 pytestmark = pytest.mark.usefixtures("torch_seed")
@@ -115,6 +116,27 @@ def test_only_the_first_call_goes_the_long_way(name, monkeypatch):
         twin.weight_hh_l0.mul_(2) if name == "LSTM" else twin.weight_hh.mul_(2)
         twin(x, state)
         twin(x)
+
+
+WITHOUT_DLPACK = """
+import torch
+del torch.Tensor.__dlpack_c_exchange_api__
+import fastrnn.torch
+
+torch.manual_seed(0)
+plain, twin = torch.nn.GRU(4, 5), fastrnn.torch.GRU(4, 5)
+twin.load_state_dict(plain.state_dict())
+x = torch.randn(6, 3, 4)
+for call in range(2):
+    print((twin(x)[0] - plain(x)[0]).abs().max().item())
+"""
+
+
+def test_a_torch_without_dlpacks_c_interface():
+    done = python(WITHOUT_DLPACK)
+    assert done.returncode == 0, done.stderr
+    errors = [*map(float, done.stdout.split())]
+    assert len(errors) == 2 and max(errors) < 2e-6, errors  # 1.2e-7 seen
 
 
 def test_it_goes_with_its_module():
