@@ -269,8 +269,12 @@ cdef inline const unsigned char* resets(const Sweep* s, const Direction* d, cons
 
 cdef void state_before(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t t, Py_ssize_t M,
                        Step* step, real* scratch) noexcept nogil:
-    """Point step at the states before step t: where they lie, or gathered where they come from different places."""
-    cdef Py_ssize_t before = alive(s, d, share, t - 1), b
+    """Point step at the states before step t: where they lie, or gathered where they come from different places.
+
+    Of c the worker's units alone: in inference others are by then writing theirs where it lies.
+    """
+    cdef Py_ssize_t before = alive(s, d, share, t - 1), b, unit = share.panel * PANEL
+    cdef Py_ssize_t units = min(s.H - unit, share.panels * PANEL)
     cdef const unsigned char* reset = resets(s, d, share, t, M)
     cdef const real* h
     cdef const real* c
@@ -283,14 +287,14 @@ cdef void state_before(const Sweep* s, const Direction* d, const Share* share, P
     if reset == NULL and before >= M:
         return
     for b in range(M):
-        h, c = step.h_prev + b * step.h_prev_row, step.c_prev + b * step.c_prev_row
+        h, c = step.h_prev + b * step.h_prev_row, step.c_prev + b * step.c_prev_row + unit
         if b >= before:
-            h, c = d.h0 + (share.b + b) * s.P, d.c0 + (share.b + b) * s.H
+            h, c = d.h0 + (share.b + b) * s.P, d.c0 + (share.b + b) * s.H + unit
         if reset != NULL and reset[b]:
             h = c = NULL
         place_row(scratch + b * s.P, h, s.P)
         if s.cell.memory:
-            place_row(scratch + share.M * s.P + b * s.H, c, s.H)
+            place_row(scratch + share.M * s.P + b * s.H + unit, c, units)
     step.h_prev, step.h_prev_row = scratch, s.P
     step.c_prev, step.c_prev_row = scratch + share.M * s.P, s.H
 
