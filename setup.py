@@ -7,6 +7,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 KERNELS = Path("fastrnn/kernels")
 
@@ -88,6 +89,18 @@ class ParallelBuild(build_ext):
         self.parallel = self.parallel or os.cpu_count()
 
 
+class Sources(sdist):
+    """With all that a clone has, the kernels' included files, tests and benchmark too."""
+
+    def make_distribution(self):
+        self.filelist.append("CHANGELOG.md")
+        for folder in ("bench", "fastrnn", "tests"):
+            self.filelist.graft(folder)
+        for built in ("*.py[co]", "*.so"):
+            self.filelist.global_exclude(built)
+        super().make_distribution()
+
+
 setup(
     ext_modules=cythonize(
         [
@@ -104,6 +117,6 @@ setup(
         compiler_directives=DIRECTIVES,
         build_dir=str(BUILD / "cython"),
     ),
-    cmdclass={"build_ext": ParallelBuild},
+    cmdclass={"build_ext": ParallelBuild, "sdist": Sources},
     options={"build": {"build_base": str(BUILD)}},
 )

@@ -82,7 +82,7 @@ cdef void backward_chain(Sweep* s, Direction* d, const Share* share, const Chunk
     """dz of the chunk, from its last step to its first."""
     cdef Step step
     cdef Py_ssize_t t, M, after, before, unit = share.panel * PANEL
-    cdef Py_ssize_t units = s.P if s.cell.second else min(s.H - unit, share.panels * PANEL)
+    cdef Py_ssize_t units = s.P if s.cell.second else own_units(s, share)
     cdef const unsigned char* reset
     cdef const real* behind
     begin_step(s, d, share, &step)
@@ -116,7 +116,7 @@ cdef void backward_chain(Sweep* s, Direction* d, const Share* share, const Chunk
         if reset != NULL:
             zero_rows(reset, d.carry + share.b * s.P + unit, s.P, M, units)
             if s.cell.memory:
-                zero_rows(reset, d.d_c + share.b * s.H + unit, s.H, M, min(s.H - unit, share.panels * PANEL))
+                zero_rows(reset, d.d_c + share.b * s.H + unit, s.H, M, own_units(s, share))
 
 
 # The gradients of a weight are the sum over rows of dz^T times an operand:

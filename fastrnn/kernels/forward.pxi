@@ -28,8 +28,7 @@ cdef void input_part(const Sweep* s, const Direction* d, const Share* share, con
 cdef void final_state(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t t, Py_ssize_t start,
                       Py_ssize_t end) noexcept nogil:
     """The share's rows start .. end - 1 end with step t, or before any if t is -1: own units to h_n and c_n."""
-    cdef Py_ssize_t b, unit = share.panel * PANEL
-    cdef Py_ssize_t units = min(s.H - unit, share.panels * PANEL)
+    cdef Py_ssize_t b, unit = share.panel * PANEL, units = own_units(s, share)
     cdef const real* h
     cdef const real* c
     for b in range(share.b + start, share.b + end):

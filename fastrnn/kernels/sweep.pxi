@@ -97,6 +97,11 @@ cdef struct Share:
     Py_ssize_t panels
 
 
+cdef inline Py_ssize_t own_units(const Sweep* s, const Share* share) noexcept nogil:
+    """How many hidden units are the worker's, from share.panel * PANEL on."""
+    return min(s.H - share.panel * PANEL, share.panels * PANEL)
+
+
 cdef inline Rows reversed_in_time(Rows x, Py_ssize_t T) noexcept nogil:
     cdef Rows back = x
     back.data = x.data + (T - 1) * x.t
@@ -273,8 +278,7 @@ cdef void state_before(const Sweep* s, const Direction* d, const Share* share, P
 
     Of c the worker's units alone: in inference others are by then writing theirs where it lies.
     """
-    cdef Py_ssize_t before = alive(s, d, share, t - 1), b, unit = share.panel * PANEL
-    cdef Py_ssize_t units = min(s.H - unit, share.panels * PANEL)
+    cdef Py_ssize_t before = alive(s, d, share, t - 1), b, unit = share.panel * PANEL, units = own_units(s, share)
     cdef const unsigned char* reset = resets(s, d, share, t, M)
     cdef const real* h
     cdef const real* c

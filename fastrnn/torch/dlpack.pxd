@@ -1,11 +1,11 @@
-# DLPack's C interface, version 1 (https://dmlc.github.io/dlpack): what a framework's tensors are read by without a call
-# of Python's.
+# DLPack's C interface, version 1 (https://dmlc.github.io/dlpack), under its own names: a framework's tensors are read by
+# it without a call of Python's.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
-    CPU = 1                  # a device_type
-    FLOAT = 2                # a code
+    kDLCPU = 1               # a device_type
+    kDLFloat = 2             # a code
 
 cdef struct DLTensor:
     void* data
@@ -15,18 +15,19 @@ cdef struct DLTensor:
     uint8_t code
     uint8_t bits
     uint16_t lanes
-    int64_t* shape           # the tensor's own, as strides, in numbers
-    int64_t* strides
+    int64_t* shape           # the tensor's own, as are the strides
+    int64_t* strides         # in numbers
     uint64_t byte_offset
 
-ctypedef int (*Read)(void* tensor, DLTensor* out) noexcept  # -1 with an exception set where it cannot be read
+# -1, with an exception set, where there is nothing to be read.
+ctypedef int (*DLTensorFromPyObject)(void* tensor, DLTensor* out) noexcept
 
-cdef struct ExchangeAPI:
-    uint32_t major_version
-    uint32_t minor_version
-    void* older
-    void* allocate
-    void* hold
-    void* tensor_of
-    Read read
-    void* current_stream
+cdef struct DLPackExchangeAPI:
+    uint32_t major
+    uint32_t minor
+    void* prev_api
+    void* managed_tensor_allocator
+    void* managed_tensor_from_py_object_no_sync
+    void* managed_tensor_to_py_object_no_sync
+    DLTensorFromPyObject dltensor_from_py_object_no_sync  # NULL if the framework has none
+    void* current_work_stream

@@ -15,7 +15,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
-from fastrnn.torch.dlpack cimport CPU, FLOAT, DLTensor, ExchangeAPI, Read
+from fastrnn.torch.dlpack cimport DLPackExchangeAPI, DLTensor, DLTensorFromPyObject, kDLCPU, kDLFloat
 
 from fastrnn.torch.packs import renewed
 
@@ -31,23 +31,23 @@ cdef object tracing = torch._C._is_tracing
 cdef object modes = torch._C._len_torch_dispatch_stack
 
 # What a module's parameters, input and states are checked against, as far as it has them.
-ATTRIBUTES = ("input_size", "hidden_size", "bias", "num_layers", "bidirectional", "proj_size", "batch_first",
-              "nonlinearity", "mode")
+cdef tuple ATTRIBUTES = ("input_size", "hidden_size", "bias", "num_layers", "bidirectional", "proj_size", "batch_first",
+                         "nonlinearity", "mode")
 
 cdef dict plans = {}  # of id(module): Plan
 
 
-cdef Read reader_of(kind) except? NULL:
-    """How a tensor of this type is read; NULL if it cannot be."""
-    cdef ExchangeAPI* api
+cdef DLTensorFromPyObject reader_of(kind) except? NULL:
+    """What reads a tensor of this type; NULL if nothing does."""
+    cdef DLPackExchangeAPI* api
     capsule = getattr(kind, "__dlpack_c_exchange_api__", None)
     if capsule is None:
         return NULL
-    api = <ExchangeAPI*>PyCapsule_GetPointer(capsule, "dlpack_exchange_api")
-    return api.read if api.major_version == 1 else NULL
+    api = <DLPackExchangeAPI*>PyCapsule_GetPointer(capsule, "dlpack_exchange_api")
+    return api.dltensor_from_py_object_no_sync if api.major == 1 else NULL
 
 
-cdef Read read = reader_of(Tensor)
+cdef DLTensorFromPyObject read = reader_of(Tensor)
 
 
 cdef bint contiguous(tensor, DLTensor* out) noexcept:
@@ -55,9 +55,9 @@ cdef bint contiguous(tensor, DLTensor* out) noexcept:
     cdef int64_t count = 1
     cdef int i
     if read(<void*>tensor, out) != 0:
-        PyErr_Clear()
+        PyErr_Clear()  # a sparse one, say: torch's own code says what is wrong with it, if anything is
         return False
-    if out.device_type != CPU or out.code != FLOAT or out.lanes != 1 or out.byte_offset != 0:
+    if out.device_type != kDLCPU or out.code != kDLFloat or out.lanes != 1 or out.byte_offset != 0:
         return False
     for i in range(out.ndim - 1, -1, -1):
         if out.shape[i] != 1 and out.strides[i] != count:
@@ -89,7 +89,7 @@ cdef struct Place:
 
 
 cdef struct Call:
-    # input and states as they lie; of states NULL where there are none
+    # input and states as they lie; of states there are none, one or two
     DLTensor x
     DLTensor state[2]
     int states
@@ -129,12 +129,12 @@ cdef class Plan:
         self.drops = module._count > 1
         self.places = <Place*>calloc(len(parameters), sizeof(Place))
         if self.places == NULL:
-            raise MemoryError("a plan of a module")
+            raise MemoryError(f"expected {len(parameters) * sizeof(Place)} bytes for a plan, got none")
 
     def __dealloc__(self):
         free(self.places)
 
-    cdef bint place(self) noexcept:
+    cdef bint locate(self) noexcept:
         """Note where the parameters lie; False if the kernels cannot read them there."""
         cdef DLTensor tensor
         cdef Py_ssize_t i
@@ -185,11 +185,11 @@ cdef class Plan:
         call.states = 0 if hx is None else 1 + self.memory
         if hx is None:
             return True
-        if self.memory and (type(hx) is not tuple or len(<tuple>hx) != 2):
+        if self.memory and (type(hx) is not tuple or len(hx) != 2):
             return False
         for i in range(call.states):
             shape[ndim] = self.sizes[i]
-            if not plain((<tuple>hx)[i] if self.memory else hx, self.bits, &call.state[i]) \
+            if not plain(hx[i] if self.memory else hx, self.bits, &call.state[i]) \
                     or not has_shape(&call.state[i], shape, ndim + 1):
                 return False
         return True
@@ -197,7 +197,7 @@ cdef class Plan:
     cdef bint stale(self) except -1:
         """Whether a parameter has other values than when it was packed."""
         for of_layer in self.weights:
-            for weights in <tuple>of_layer:  # of one direction
+            for weights in of_layer:  # of one direction
                 if weights.stale():
                     return True
         return False
@@ -217,13 +217,13 @@ cdef class Plan:
             self.weights, self.activation, shape, <size_t>call.x.data,
             <size_t>call.state[0].data if call.states else 0, <size_t>call.state[1].data if call.states == 2 else 0,
             self.dtype, self.cell, self.batch_first, threads())
-        return tensors(result) if self.cell else (from_numpy((<tuple>result)[0]), tensors((<tuple>result)[1]))
+        return tensors(result) if self.cell else (from_numpy(result[0]), tensors(result[1]))
 
 
 cdef object tensors(arrays):
     """Of a state, or of both."""
     if type(arrays) is tuple:
-        return from_numpy((<tuple>arrays)[0]), from_numpy((<tuple>arrays)[1])
+        return from_numpy(arrays[0]), from_numpy(arrays[1])
     return from_numpy(arrays)
 
 
@@ -232,7 +232,7 @@ def remember(module, parameters, packs):
     if read == NULL:
         return None
     cdef Plan plan = Plan(module, list(parameters), list(packs))
-    if not plan.place() or not plan.holds(module.__dict__):
+    if not plan.locate() or not plan.holds(module.__dict__):
         return None
     if id(module) not in plans:
         weakref.finalize(module, plans.pop, id(module), None).atexit = False
