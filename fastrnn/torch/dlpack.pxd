@@ -1,5 +1,5 @@
-# DLPack's C interface, version 1 (https://dmlc.github.io/dlpack), under its own names: a framework's tensors are read by
-# it without a call of Python's.
+# DLPack's C interface, version 1 (https://dmlc.github.io/dlpack), under its own names: a framework's tensors are read
+# by it without a call of Python's.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
