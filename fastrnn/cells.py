@@ -97,14 +97,18 @@ class Cell(Module, Generic[State, StateLike]):
         tape : Tape
             To be given to `backward`, once. One a step is open when a sequence is stepped through.
         """
+        weights = self._packed_weights()
+        found = self._engine.train([weights], self._activation, input, hx, True, False, get_num_threads())
+        if found is not None:
+            state, hx, records = found
+            return state, Tape(self, (records[0], hx, weights, None))
         x, states, batched = self._arguments(input, hx)
         output, *cells = finals = recurrence.new_states(states)  # of one step the output is the final state
-        weights = self._packed_weights()
         record = recurrence.forward(self._engine, weights, self._activation, x, states, output, finals,
                                     cells=cells[0] if cells else None, training=True)
         for final in finals:
             final.flags.writeable = False
-        return self._as_given(finals, batched), Tape(self, (record, states, batched, weights))
+        return self._as_given(finals, batched), Tape(self, (record, states, weights, batched))
 
     def backward(self, tape: Tape, d_hx: StateLike, *, into: Gradients | None = None) -> Gradients:
         """Back through one step, by the equations of the layer of this kind.
@@ -130,22 +134,47 @@ class Cell(Module, Generic[State, StateLike]):
         ValueError, TypeError
             A wrong shape or dtype, or a tape of another cell.
         """
-        record, states, batched, weights = Tape._use(tape, self)
+        record, states, weights, batched = Tape._use(tape, self)
+        gradients = None
+        if batched is None:  # of the short way
+            if d_hx is not None:
+                gradients = self._back_short(record, states, weights, d_hx, into)
+            if gradients is None:
+                record, states, batched = self._as_long(record, states)
+        if gradients is None:
+            gradients = self._back_long(record, states, weights, batched, d_hx, into)
+        return tape._close(gradients, into)
+
+    def _back_short(self, record, states, weights, d_hx, into):
+        """Gradients by one compiled call, or None where it does not take `d_hx`."""
+        params = self._gradients(into)
+        self._check_input(into, record[0].shape)
+        found = self._engine.train_back([weights], self._activation, [record], states, None, d_hx, params.flat,
+                                        [self._offsets], into is not None, True, False, get_num_threads())
+        return None if found is None else Gradients(*found, params)
+
+    def _as_long(self, record, states):
+        """What the short way kept, as the long way does."""
+        x, output, cells, saved, middle = record
+        batched = x.ndim == 2
+        x, output, *states = [array.reshape(1, -1, array.shape[-1])
+                              for array in (x, output, *self._as_tuple("hx", states))]
+        cells = None if cells is None else cells.reshape(output.shape)
+        return recurrence.Record(x, output, cells, saved, middle), tuple(states), batched
+
+    def _back_long(self, record, states, weights, batched, d_hx, into):
         d_states = self._checked_states("d_hx", d_hx, states[0].shape[1], batched)
         d_states = tuple(map(np.array, d_states))
         params = self._gradients(into)
-        if into is not None:
-            shown = record.x[0].shape if batched else record.x[0, 0].shape
-            if into.input.shape != shown:
-                raise ValueError(f"into.input: expected shape {describe(shown)}, got {describe(into.input.shape)}")
+        self._check_input(into, record.x.shape[1:] if batched else record.x.shape[2:])
         d_x = recurrence.backward(self._engine, weights, self._activation, record, states, None, None, d_states,
                                   params.flat, self._offsets, add=into is not None)
-        tape._close()
-        gradients = Gradients(d_x[0] if batched else d_x[0, 0], self._as_given(d_states, batched), params)
-        if into is None:
-            return gradients
-        into._add_states(gradients)
-        return into
+        return Gradients(d_x[0] if batched else d_x[0, 0], self._as_given(d_states, batched), params)
+
+    def _check_input(self, into, shape):
+        """Gradients of another input cannot be added to."""
+        if into is not None and into.input.shape != shape:
+            raise ValueError(f"into.input: expected shape {describe(shape)}, got {describe(into.input.shape)}")
 
     def _arguments(self, input, hx):
         """Input and states as one step of a sequence, (1, N, features)."""

@@ -303,8 +303,7 @@ class GRU(Recurrent):
         As of `RNN`.
     reset_after : bool
         False: the original form, n_t = tanh(x_t W_in^T + b_in + (r_t h_{t-1}) W_hn^T + b_hn), which ONNX calls
-        linear_before_reset=0. At most a tenth slower on one thread; its second product is not shared among threads
-        where the batch is a single row.
+        linear_before_reset=0. At most a tenth slower on one thread.
 
     Attributes
     ----------

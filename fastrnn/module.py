@@ -136,5 +136,10 @@ class Tape:
                                f"got version {module.params.version}: they have changed since")
         return self._saved
 
-    def _close(self):
+    def _close(self, gradients, into):
+        """Use the tape up; returns the gradients of its backward pass, added to `into` if there is one."""
         self._saved = None
+        if into is None:
+            return gradients
+        into._add_states(gradients)
+        return into

@@ -124,11 +124,7 @@ class Linear(Module):
                 get_num_threads())
         elif into is None:
             params.flat[:] = 0
-        tape._close()
-        if into is None:
-            return Gradients(d_x, None, params)
-        into.input += d_x
-        return into
+        return tape._close(Gradients(d_x, None, params), into)
 
     def _rows(self, x):
         x = real_array("x", x, self.dtype)

@@ -258,12 +258,19 @@ class Recurrent(Module):
 
     def _train(self, input, hx, lengths, reset, return_cells=False):
         """output, state, cells (or None) and tape of a forward."""
+        drops = self.dropout and self.num_layers > 1
+        if lengths is None and reset is None and not return_cells and not drops:
+            packed = self._packed_weights()
+            found = self._engine.train(packed, self._activation, input, hx, False, self.batch_first, get_num_threads())
+            if found is not None:
+                (output, state), hx, records = found
+                return output, state, None, Tape(self, (records, hx, packed, self.batch_first, None))
         x, states, layout = self._arguments(input, hx, lengths, reset)
         finals = recurrence.new_states(states)
-        steps = []  # (record, mask on the input or None) of each layer
+        records, masks = [], []
         mask = cells = None
         for layer in range(self.num_layers):
-            if layer and self.dropout:
+            if layer and drops:
                 mask = self._dropout_mask(x.shape)
                 x = x * mask
             last = layer == self.num_layers - 1
@@ -276,38 +283,63 @@ class Recurrent(Module):
             output.flags.writeable = False
             if cells is not None:
                 cells.flags.writeable = False
-            steps.append((record, mask))
+            records.append(record)
+            masks.append(mask)
             x = output
-        tape = Tape(self, (steps, states, layout, self._packed_weights()))
+        tape = Tape(self, (records, states, self._packed_weights(), layout, masks))
         shown = layout.shown(cells) if return_cells else None
         return layout.shown(x), self._as_given(tuple(map(layout.shown_state, finals))), shown, tape
 
     def _back(self, tape, d_output, d_hx, d_cells, into):
-        steps, states, layout, packed = Tape._use(tape, self)
+        records, states, packed, layout, masks = Tape._use(tape, self)
+        gradients = None
+        if isinstance(layout, bool):  # of the short way, which has to know no more than `batch_first`
+            if d_cells is None:
+                gradients = self._back_short(records, states, packed, layout, d_output, d_hx, into)
+            if gradients is None:
+                records, states, layout, masks = self._as_long(records, states, layout)
+        if gradients is None:
+            gradients = self._back_long(records, states, packed, layout, masks, d_output, d_hx, d_cells, into)
+        return tape._close(gradients, into)
+
+    def _back_short(self, records, states, packed, batch_first, d_output, d_hx, into):
+        """Gradients by one compiled call, or None where it does not take these."""
+        if into is not None:
+            self._check_shapes(into, records[0][0].shape, [state.shape for state in self._as_tuple(states)])
+        params = self._gradients(into)
+        found = self._engine.train_back(packed, self._activation, records, states, d_output, d_hx, params.flat,
+                                        self._offsets, into is not None, False, batch_first, get_num_threads())
+        return None if found is None else Gradients(*found, params)
+
+    def _as_long(self, records, states, batch_first):
+        """What the short way kept, as the long way does."""
+        layout = Layout.of_array(records[0][0], batch_first)
+        records = [recurrence.Record(*record) for record in records]
+        records[0] = records[0]._replace(x=layout.sequence(records[0].x))
+        records[-1] = records[-1]._replace(output=layout.sequence(records[-1].output))
+        return records, tuple(map(layout.state, self._as_tuple(states))), layout, [None] * len(records)
+
+    def _back_long(self, records, states, packed, layout, masks, d_output, d_hx, d_cells, into):
+        """Gradients, layer by layer."""
         g = self._gradient_of("d_output", d_output, layout, self._output_size())
         g_cells = self._gradient_of("d_cells", d_cells, layout, self._cells_size())
         d_states = self._state_gradients(d_hx, states, layout)
         if into is not None:
-            self._check_shapes(into, layout.shown_shape(self.input_size), states, layout)
+            self._check_shapes(into, layout.shown_shape(self.input_size),
+                               [layout.shown_state(state).shape for state in states])
         params = self._gradients(into)
         for layer in reversed(range(self.num_layers)):
-            record, mask = steps[layer]
             g = recurrence.backward(
-                self._engine, packed[layer], self._activation, record, self._part(states, layer), g, g_cells,
+                self._engine, packed[layer], self._activation, records[layer], self._part(states, layer), g, g_cells,
                 self._part(d_states, layer), params.flat, self._offsets[layer], layout.lengths, layout.reset,
                 add=into is not None)
             g_cells = None
-            if mask is not None:
-                g *= mask
-        tape._close()
+            if masks[layer] is not None:
+                g *= masks[layer]
         d_input = layout.shown(g)
         if layout.packed:
             d_input = d_input.data
-        gradients = Gradients(d_input, self._as_given(tuple(map(layout.shown_state, d_states))), params)
-        if into is None:
-            return gradients
-        into._add_states(gradients)
-        return into
+        return Gradients(d_input, self._as_given(tuple(map(layout.shown_state, d_states))), params)
 
     def _gradient_of(self, name, value, layout, features):
         """The gradient of an output as the kernels read it, or None."""
@@ -370,12 +402,12 @@ class Recurrent(Module):
         """The reverse of `_as_tuple`."""
         return states if self._memory else states[0]
 
-    def _check_shapes(self, into, input_shape, states, layout):
+    def _check_shapes(self, into, input_shape, state_shapes):
         """Gradients of other shapes cannot be added to; said before anything is written."""
         self._gradients(into)
         wanted = [("into.input", into.input, input_shape)]
-        wanted += [("into.hx", mine, layout.shown_state(state).shape)
-                   for mine, state in zip(self._as_tuple(into.hx, "into.hx"), states, strict=True)]
+        wanted += [("into.hx", mine, shape)
+                   for mine, shape in zip(self._as_tuple(into.hx, "into.hx"), state_shapes, strict=True)]
         for name, array, shape in wanted:
             if np.shape(array) != shape:
                 raise ValueError(f"{name}: expected shape {describe(shape)}, got {describe(np.shape(array))}")

@@ -241,6 +241,71 @@ def test_a_step_into_given_arrays_allocates_none(name):
         assert (peak >= 512 * 4) == (out is None), peak
 
 
+def random_like(rng, arrays):
+    """Other numbers in the same shapes."""
+    if isinstance(arrays, tuple):
+        return tuple(random_like(rng, array) for array in arrays)
+    return rng.standard_normal(arrays.shape, np.float32)
+
+
+def other_strides(array):
+    """The same numbers, such that they have to be copied."""
+    return array[..., ::-1].copy()[..., ::-1]
+
+
+def results_of(backward, tapes, d, d_hx):
+    """Gradients of two tapes of the same pass, and then their sum by way of `into`."""
+    g = backward(tapes[0], *d, d_hx)
+    alone = [array.copy() for array in flat([g.input, g.hx, g.params.flat])]
+    assert backward(tapes[1], *d, d_hx, into=g) is g
+    return [*alone, *flat([g.input, g.hx, g.params.flat])]
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5), (4, 5)])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 3, "batch_first": True},
+                                     {"num_layers": 2, "bidirectional": True, "batch_first": True}])
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_by_one_compiled_call_and_layer_by_layer(kind, options, shape, monkeypatch):
+    rng = np.random.default_rng(0)
+    layer, x = make(kind, 5, 18, **options), rng.standard_normal(shape, np.float32)
+    hx = random_like(rng, layer(x)[1])
+    d, d_hx = random_like(rng, layer(x)[0]), random_like(rng, hx)
+    with monkeypatch.context() as patched:
+        patched.setattr("fastrnn.recurrence.forward", None)
+        patched.setattr("fastrnn.recurrence.backward", None)
+        output, states, first = layer.forward(x, hx)
+        expected = results_of(layer.backward, (first, layer.forward(x, hx)[2]), [d], d_hx)
+    assert not output.flags.writeable and all_same((output, states), layer(x, hx))
+    T, rows = (shape[0], ()) if len(shape) == 2 else (shape[1], shape[0]) if layer.batch_first else shape[:2]
+    for options in ({}, {"lengths": np.full(rows, T)}):
+        for gradient in (d, other_strides(d)):
+            passes = [layer.forward(x, hx, **options) for _ in range(2)]
+            assert all_same(passes[0][:2], (output, states))
+            assert all_same(results_of(layer.backward, [tape for *_, tape in passes], [gradient], d_hx), expected)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5,)])
+@pytest.mark.parametrize("kind", KINDS[:-1])
+def test_training_a_cell_by_one_compiled_call_and_by_parts(kind, shape, monkeypatch):
+    rng = np.random.default_rng(0)
+    cell = getattr(fastrnn, kind.split(",")[0] + "Cell")(5, 18, rng=0, **OPTIONS.get(kind, {}))
+    x = rng.standard_normal(shape, np.float32)
+    hx = random_like(rng, cell(x))
+    d_hx = random_like(rng, hx)
+    with monkeypatch.context() as patched:
+        patched.setattr("fastrnn.recurrence.forward", None)
+        patched.setattr("fastrnn.recurrence.backward", None)
+        state, first = cell.forward(x, hx)
+        expected = results_of(cell.backward, (first, cell.forward(x, hx)[1]), [], d_hx)
+    assert not any(array.flags.writeable for array in flat([state])) and all_same(state, cell(x, hx))
+    strided = tuple(map(other_strides, d_hx)) if isinstance(d_hx, tuple) else other_strides(d_hx)
+    for given in (x, other_strides(x)):
+        for gradient in (d_hx, strided):
+            passes = [cell.forward(given, hx) for _ in range(2)]
+            assert all_same(passes[0][0], state)
+            assert all_same(results_of(cell.backward, [tape for _, tape in passes], [], gradient), expected)
+
+
 def test_strides_and_kinds_of_input():
     rng = np.random.default_rng(0)
     rnn, x = fastrnn.RNN(5, 9, rng=0), rng.standard_normal((6, 3, 5), np.float32)

@@ -69,7 +69,8 @@ def test_check_passes_for_every_build(capsys):
 
 # What each kernel writes: the position of the array, or of the tuple of arrays, among its arguments; None for what it
 # returns.
-WRITTEN = {"infer": None, "layer_forward": 5, "layer_backward": 14, "linear_forward": 2, "linear_backward": 4}
+WRITTEN = {"infer": None, "train": None, "train_back": None, "layer_forward": 5, "layer_backward": 14,
+           "linear_forward": 2, "linear_backward": 4}
 
 
 def with_wrong_kernel(kernel, factor, only_with=None):
@@ -85,6 +86,7 @@ def with_wrong_kernel(kernel, factor, only_with=None):
                 written = result if WRITTEN[kernel] is None else arguments[WRITTEN[kernel]]
                 while isinstance(written, tuple):
                     written = written[0]
+                written.flags.writeable = True
                 written[(-1,) * written.ndim] *= factor
             return result
 

@@ -3,9 +3,9 @@
 `FASTRNN_BUILD` (generic, v2, v3, v4) forces a choice; a build that is not there, or that this processor
 cannot run, is then an ImportError, never a silent replacement.
 
-`recurrence` calls the build's `layer_forward` and `layer_backward`, `recurrent` and `cells` its `infer`, `readout` its
-`linear_forward` and `linear_backward`, and `fastrnn.torch` its `infer_at` (see `engine.pxi`), with arguments already
-checked.
+`recurrence` calls the build's `layer_forward` and `layer_backward`, `readout` its `linear_forward` and
+`linear_backward`, and `fastrnn.torch` its `infer_at` (see `engine.pxi`), with arguments already checked; `recurrent`
+and `cells` first its `infer`, `train` and `train_back`, which check for themselves.
 """
 
 import importlib

@@ -34,8 +34,9 @@ cdef const real* gradient_behind(const Sweep* s, const Direction* d, const Share
 
 
 cdef void back_one_step(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk, Py_ssize_t t,
-                        const Step* aimed, Py_ssize_t start, Py_ssize_t end, const real* behind) noexcept nogil:
-    """The cell's step back for rows start .. end - 1; behind: dz of the step after, NULL where there is none."""
+                        const Step* aimed, Py_ssize_t start, Py_ssize_t end, const real* behind,
+                        Advance back) noexcept nogil:
+    """A product of a step back for rows start .. end - 1; behind: dz of the step after, NULL where there is none."""
     cdef Step step = aimed[0]
     cdef Py_ssize_t b = share.b + start
     step.h_prev += start * step.h_prev_row
@@ -58,9 +59,9 @@ cdef void back_one_step(const Sweep* s, const Direction* d, const Share* share, 
     step.recurrent.K = step.recurrent.w.K if behind != NULL else 0
     step.recurrent.start = NULL
     if behind == NULL or s.cell.carries:
-        step.recurrent.start = step.carry + step.unit
+        step.recurrent.start = step.carry + step.state
     step.recurrent.cell = step.second.cell = &step
-    s.cell.back(&step)
+    back(&step)
 
 
 cdef void initial_gradient(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk, Py_ssize_t t,
@@ -70,7 +71,7 @@ cdef void initial_gradient(const Sweep* s, const Direction* d, const Share* shar
     cdef Py_ssize_t b = share.b + start
     p.M = end - start
     p.a = dz_at(s, d, chunk, t) + b * s.dz_row
-    p.out = d.carry + b * s.P + aimed.unit
+    p.out = d.carry + b * s.P + aimed.state
     p.out_row = s.P
     p.start = p.out if s.cell.carries else NULL
     p.finish = NULL
@@ -81,23 +82,22 @@ cdef void backward_chain(Sweep* s, Direction* d, const Share* share, const Chunk
                          real* scratch) noexcept nogil:
     """dz of the chunk, from its last step to its first."""
     cdef Step step
-    cdef Py_ssize_t t, M, after, before, unit = share.panel * PANEL
-    cdef Py_ssize_t units = s.P if s.cell.second else own_units(s, share)
+    cdef Py_ssize_t t, M, after, before
     cdef const unsigned char* reset
     cdef const real* behind
     begin_step(s, d, share, &step)
     step.dz_row = s.dz_row
     step.slot = whole_vectors(s.H)
-    step.recurrent.w = own_panels(d.w_hh, share, 1)
+    step.recurrent.w = own_state_panels(d.w_hh, share)
     step.recurrent.K = step.recurrent.w.K
     step.recurrent.together = 1
-    step.recurrent.columns = units
+    step.recurrent.columns = own_states(s, share)
     step.recurrent.a_row = s.dz_row
     step.recurrent.start_row = s.P
     if s.cell.second:
-        step.second.w = d.w_second
+        step.second.w = own_panels(d.w_second, share, 1)
         step.second.K = d.w_second.K
-        step.second.columns = s.H
+        step.second.columns = own_units(s, share)
     for t in range(chunk.first + chunk.n - 1, chunk.first - 1, -1):
         M = 0 if interrupted(s, share) else alive(s, d, share, t)
         after, before = min(M, alive(s, d, share, t + 1)), min(M, alive(s, d, share, t - 1))
@@ -105,18 +105,22 @@ cdef void backward_chain(Sweep* s, Direction* d, const Share* share, const Chunk
             state_before(s, d, share, t, M, &step, scratch)
         if after:
             behind = gradient_behind(s, d, share, chunk, t, after, scratch + share.M * (s.P + s.H))
-            back_one_step(s, d, share, chunk, t, &step, 0, after, behind)
+            back_one_step(s, d, share, chunk, t, &step, 0, after, behind, s.cell.back)
         if after < M:
-            back_one_step(s, d, share, chunk, t, &step, after, M, NULL)
+            back_one_step(s, d, share, chunk, t, &step, after, M, NULL, s.cell.back)
+        if s.cell.second and s.by_units:
+            barrier_wait(&d.barrier)
+        if s.cell.second and M:
+            back_one_step(s, d, share, chunk, t, &step, 0, M, NULL, s.cell.back_second)
         if s.by_units:
             barrier_wait(&d.barrier)
         if before < M:
             initial_gradient(s, d, share, chunk, t, &step, before, M)
         reset = resets(s, d, share, t, M)
         if reset != NULL:
-            zero_rows(reset, d.carry + share.b * s.P + unit, s.P, M, units)
+            zero_rows(reset, d.carry + share.b * s.P + step.state, s.P, M, own_states(s, share))
             if s.cell.memory:
-                zero_rows(reset, d.d_c + share.b * s.H + unit, s.H, M, own_units(s, share))
+                zero_rows(reset, d.d_c + share.b * s.H + step.unit, s.H, M, own_units(s, share))
 
 
 # The gradients of a weight are the sum over rows of dz^T times an operand:

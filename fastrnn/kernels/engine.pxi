@@ -17,7 +17,7 @@ from fastrnn.kernels.pool cimport (
 cdef extern from "<stdlib.h>" nogil:
     int posix_memalign(void** memory, size_t alignment, size_t size)
 
-from numpy import empty, ndarray  # as Python objects: no headers of NumPy are needed to build
+from numpy import empty, ndarray, zeros  # as Python objects: no headers of NumPy are needed to build
 
 include "simd.pxi"
 include "activations.pxi"
@@ -67,11 +67,10 @@ cdef inline Rows own_order(Rows rows, int direction, Py_ssize_t T) noexcept:
     return reversed_in_time(rows, T) if direction and rows.row == NULL else rows
 
 
-cdef inline Rows half_of(const real[:, :, :] array, int direction, Py_ssize_t columns, const Sweep* s):
+cdef inline Rows half_of(Rows rows, int direction, Py_ssize_t columns, Py_ssize_t T) noexcept:
     """The columns of one direction in an output, in own order."""
-    cdef Rows rows = rows_of(array, s.direction[direction].row)
     rows.data += direction * columns
-    return own_order(rows, direction, s.T)
+    return own_order(rows, direction, T)
 
 
 def linear_forward(Affine affine_map not None, const real[:, ::1] x not None, real[:, ::1] y not None, int threads):
@@ -153,9 +152,9 @@ cdef int of_sequence(Direction* d, int i, const Sweep* s, const real[:, :, :] x,
     """Where direction i finds and leaves what forward and back both see."""
     d.x = own_order(rows_of(x, d.row), i, s.T)
     d.h0 = &h0[i, 0, 0]
-    d.h = half_of(output, i, s.P, s)
+    d.h = half_of(rows_of(output, d.row), i, s.P, s.T)
     if cells is not None:
-        d.c = half_of(cells, i, s.H, s)
+        d.c = half_of(rows_of(cells, d.row), i, s.H, s.T)
     if c0 is not None:
         d.c0 = &c0[i, 0, 0]
     if saved is not None:
@@ -167,9 +166,9 @@ cdef int of_sequence(Direction* d, int i, const Sweep* s, const real[:, :, :] x,
     return 0
 
 
-cdef inline real* from_offset(real[::1] vector, Py_ssize_t offset):
+cdef inline real* from_offset(real* vector, Py_ssize_t offset) noexcept:
     """Where something begins in a vector, or NULL."""
-    return NULL if offset < 0 else &vector[offset]
+    return NULL if offset < 0 else vector + offset
 
 
 cdef inline void last_cells_only(Direction* d, Py_ssize_t H) noexcept:
@@ -239,6 +238,44 @@ def layer_forward(tuple weights not None, int activation, const real[:, :, :] x 
         free(counts)
 
 
+cdef int sweep_backward(Sweep* s, tuple weights, real* d_params, tuple offsets, bint add, int threads) except -1:
+    """Run the pass back; offsets says where in d_params the gradients of each direction go."""
+    cdef Weights w
+    cdef Direction* d
+    cdef real* dz
+    cdef Py_ssize_t dz_size, panels
+    cdef int i, workers
+    cdef tuple starts
+    s.chunk_rows = max(s.B, min(s.row_steps, backward_rows(s)))
+    s.dz_row = padded_row(s.cell.slots * whole_vectors(s.H) + (whole_vectors(s.P) if s.cell.second else 0))
+    panels = panels_for(s.I) + panels_for(s.P) + panels_for(operand_columns(s, MIDDLE))
+    dz_size = (s.chunk_rows + s.B) * s.dz_row
+    for i in range(s.directions):
+        d, w, starts = &s.direction[i], weights[i], offsets[i]
+        w.prepare_backward()
+        d.w_ih, d.w_hh, d.w_second, d.peephole = w.ih_back, w.hh_back, w.second_back, w.peephole
+        d.dw_ih, d.dw_hh = from_offset(d_params, starts[0]), from_offset(d_params, starts[1])
+        d.db_ih, d.db_hh = from_offset(d_params, starts[2]), from_offset(d_params, starts[3])
+        d.dw_second, d.dp = from_offset(d_params, starts[4]), from_offset(d_params, starts[5])
+    workers = pool_acquire(workers_wanted(s, threads))
+    try:
+        share_out(s, workers)
+        s.meet, s.add = True, add
+        s.workspace_size = backward_workspace(s, panels, s.workers // s.directions if s.workers > 1 else 1)
+        dz = allocate(s.directions * dz_size + s.workers * s.workspace_size)
+        for i in range(s.directions):
+            s.direction[i].dz = dz + i * dz_size
+        s.workspace = dz + s.directions * dz_size
+        with nogil:
+            pool_run(backward_worker, s, s.workers)
+        free(dz)
+        pass_on(&s.interrupt)
+    finally:
+        if workers > 1:
+            pool_release()
+    return 0
+
+
 def layer_backward(tuple weights not None, int activation, const real[:, :, :] x not None,
                    const real[:, :, ::1] h0 not None, const real[:, :, ::1] c0, const real[:, :, :] output not None,
                    const real[:, :, :] cells, real[:, :, :, ::1] saved, real[:, :, :, ::1] middle,
@@ -254,53 +291,26 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
     """
     cdef Sweep s
     cdef Direction* d
-    cdef Weights w
-    cdef real* dz
-    cdef Py_ssize_t dz_size, panels
     cdef Py_ssize_t* counts
-    cdef int i, workers
-    cdef tuple starts
-    for w in weights:
-        w.prepare_backward()
+    cdef int i
     begin(&s, weights, activation, x.shape[0] if lengths is None else lengths[0], h0.shape[1])
     counts = limit(&s, lengths, reset)
-    s.chunk_rows = max(s.B, min(s.row_steps, backward_rows(&s)))
-    s.dz_row = padded_row(s.cell.slots * whole_vectors(s.H) + (whole_vectors(s.P) if s.cell.second else 0))
-    panels = panels_for(s.I) + panels_for(s.P) + panels_for(operand_columns(&s, MIDDLE))
-    dz_size = (s.chunk_rows + s.B) * s.dz_row
     for i in range(s.directions):
-        d, w = &s.direction[i], weights[i]
-        d.w_ih, d.w_hh, d.w_second, d.peephole = w.ih_back, w.hh_back, w.second_back, w.peephole
+        d = &s.direction[i]
         of_sequence(d, i, &s, x, output, cells, h0, c0, saved, middle)
         if d_output is not None:
-            d.g = half_of(d_output, i, s.P, &s)
+            d.g = half_of(rows_of(d_output, d.row), i, s.P, s.T)
         if d_cells is not None:
-            d.g_c = half_of(d_cells, i, s.H, &s)
+            d.g_c = half_of(rows_of(d_cells, d.row), i, s.H, s.T)
         d.dx = own_order(rows_of(d_x[i], d.row), i, s.T)
         d.carry = &d_h[i, 0, 0]
         if d_c is not None:
             d.d_c = &d_c[i, 0, 0]
-        starts = offsets[i]
-        d.dw_ih, d.dw_hh = from_offset(d_params, starts[0]), from_offset(d_params, starts[1])
-        d.db_ih, d.db_hh = from_offset(d_params, starts[2]), from_offset(d_params, starts[3])
-        d.dw_second, d.dp = from_offset(d_params, starts[4]), from_offset(d_params, starts[5])
-    workers = pool_acquire(workers_wanted(&s, threads))
     try:
-        share_out(&s, workers)
-        s.meet, s.add = True, add
-        s.workspace_size = backward_workspace(&s, panels, s.workers // s.directions if s.workers > 1 else 1)
-        dz = allocate(s.directions * dz_size + s.workers * s.workspace_size)
-        for i in range(s.directions):
-            s.direction[i].dz = dz + i * dz_size
-        s.workspace = dz + s.directions * dz_size
-        with nogil:
-            pool_run(backward_worker, &s, s.workers)
-        free(dz)
-        pass_on(&s.interrupt)
+        sweep_backward(&s, weights, &d_params[0], offsets, add, threads)
     finally:
         free(counts)
-        if workers > 1:
-            pool_release()
 
 
 include "infer.pxi"
+include "train.pxi"

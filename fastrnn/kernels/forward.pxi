@@ -28,7 +28,7 @@ cdef void input_part(const Sweep* s, const Direction* d, const Share* share, con
 cdef void final_state(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t t, Py_ssize_t start,
                       Py_ssize_t end) noexcept nogil:
     """The share's rows start .. end - 1 end with step t, or before any if t is -1: own units to h_n and c_n."""
-    cdef Py_ssize_t b, unit = share.panel * PANEL, units = own_units(s, share)
+    cdef Py_ssize_t b, unit = share.panel * PANEL, state = share.state_panel * PANEL
     cdef const real* h
     cdef const real* c
     for b in range(share.b + start, share.b + end):
@@ -36,9 +36,17 @@ cdef void final_state(const Sweep* s, const Direction* d, const Share* share, Py
             h, c = d.h0 + b * s.P, d.c0 + b * s.H
         else:
             h, c = rows_at(d.h, t, b).data, rows_at(d.c, t, b).data
-        copy_columns(d.h_n + b * s.P + unit, h + unit, s.P if s.cell.second else units)
+        copy_columns(d.h_n + b * s.P + state, h + state, own_states(s, share))
         if s.cell.memory and (t < 0 or d.c.data != d.c_n):
-            copy_columns(d.c_n + b * s.H + unit, c + unit, units)
+            copy_columns(d.c_n + b * s.H + unit, c + unit, own_units(s, share))
+
+
+cdef inline void forward_second(Sweep* s, Direction* d, Step* step, Py_ssize_t M) noexcept nogil:
+    """The second product of a step, once all units are there."""
+    if s.by_units:
+        barrier_wait(&d.barrier)
+    if M:
+        s.cell.forward_second(step)
 
 
 cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* workspace) noexcept nogil:
@@ -60,9 +68,9 @@ cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* wo
     step.recurrent.together = s.cell.recurrent_gates * s.cell.span // PANEL
     step.recurrent.columns = step.recurrent.w.count * PANEL
     if s.cell.second:
-        step.second.w = d.w_second
+        step.second.w = own_state_panels(d.w_second, share)
         step.second.K = d.w_second.K
-        step.second.columns = d.w_second.columns
+        step.second.columns = step.second.w.columns
     if d.alive != NULL:
         final_state(s, d, share, -1, max(alive(s, d, share, 0), alive(s, d, share, s.T - 1)), share.M)
     while first < s.T and goes_on(s, d, share, number):
@@ -81,6 +89,9 @@ cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* wo
                 else:
                     step.recurrent.start, step.recurrent.start_row = step.x_part, z.b
                 s.cell.forward(&step)
+            if s.cell.second:
+                forward_second(s, d, &step, M)
+            if M:
                 after = alive(s, d, share, t + 1)
                 if after < M:
                     final_state(s, d, share, t, after, M)

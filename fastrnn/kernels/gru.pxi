@@ -210,18 +210,24 @@ cdef void reset_backward_finish(const void* cell, real* tile, Py_ssize_t tile_ro
             n += LANES
 
 
-cdef void gru_reset_before_forward(Step* step) noexcept nogil:
+cdef void gates_forward(Step* step) noexcept nogil:
     step.recurrent.finish = gates_forward_finish
     product(&step.recurrent)
+
+
+cdef void candidate_forward(Step* step) noexcept nogil:
     step.second.M = step.recurrent.M
     step.second.a, step.second.a_row = step.middle, step.middle_row
     step.second.finish = candidate_forward_finish
     product(&step.second)
 
 
-cdef void gru_reset_before_back(Step* step) noexcept nogil:
+cdef void candidate_back(Step* step) noexcept nogil:
     step.recurrent.finish = candidate_backward_finish
     product(&step.recurrent)
+
+
+cdef void reset_back(Step* step) noexcept nogil:
     step.second.M = step.recurrent.M
     step.second.a, step.second.a_row = step.dz + 2 * step.slot, step.dz_row
     step.second.finish = reset_backward_finish
@@ -238,5 +244,5 @@ cdef void gru_reset_before_cell(Cell* cell) noexcept nogil:
     cell.span = PANEL
     cell.apart = cell.carries = cell.second = True
     cell.memory = False
-    cell.forward = gru_reset_before_forward
-    cell.back = gru_reset_before_back
+    cell.forward, cell.forward_second = gates_forward, candidate_forward
+    cell.back, cell.back_second = candidate_back, reset_back

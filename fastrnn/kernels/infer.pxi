@@ -4,7 +4,7 @@
 # says what is wrong with it.
 
 cdef enum:
-    MOST_ARRAYS = 6          # x, h, c, output, h_n, c_n
+    MOST_ARRAYS = 9          # x, h, c; output or its gradient; states after, or gradients after and before; of weights
     STACK = 24 * 1024        # bytes of workspace
     STACKED_ROWS = 1024      # rows (steps x batch) that go through a stack of layers together
 
@@ -126,52 +126,74 @@ cdef object new_output(const Shape* s, object dtype):
     return empty((s.T, s.B, columns), dtype)
 
 
-cdef object new_state(const Shape* s, Py_ssize_t size, object dtype):
+cdef tuple shape_of_state(const Shape* s, Py_ssize_t size):
     cdef tuple shape
     if s.batched:
         shape = (s.B, size)
     else:
         shape = (size,)
-    return empty(shape if s.cell else (s.states, *shape), dtype)
+    return shape if s.cell else (s.states, *shape)
+
+
+cdef object new_states(const Shape* s, object make, object dtype):
+    """h, or of an LSTM (h, c), as the caller has states; make is numpy's `empty` or `zeros`."""
+    h = make(shape_of_state(s, s.P), dtype)
+    return (h, make(shape_of_state(s, s.H), dtype)) if s.memory else h
 
 
 cdef object new_results(const Shape* s, object dtype):
     """Arrays for the results of a call, as the caller gets them."""
-    states = new_state(s, s.P, dtype)
-    if s.memory:
-        states = (states, new_state(s, s.H, dtype))
+    states = new_states(s, empty, dtype)
     return states if s.cell else (new_output(s, dtype), states)
 
 
-cdef inline Rows sequence(real* data, Py_ssize_t features, const Shape* s):
-    """A contiguous array of all steps of all rows."""
-    if s.batch_first:
+cdef inline Rows sequence(real* data, Py_ssize_t features, const Shape* s, bint caller=True):
+    """A contiguous array of all steps of all rows, as the caller lays it out or as it lies between two layers."""
+    if caller and s.batch_first:
         return strided(data, features, s.T * features)
     return strided(data, s.B * features, features)
+
+
+cdef int aim(Sweep* sweep, tuple weights, int layer, int activation, const Shape* s, Rows x, Rows output,
+             States before) except -1:
+    """Begin a layer's sweep: where it finds input and initial states, and its output."""
+    cdef Direction* d
+    cdef Py_ssize_t k
+    cdef int i
+    begin(sweep, weights, activation, s.T, s.B)
+    for i in range(s.directions):
+        d = &sweep.direction[i]
+        k = first_row_of(layer, i, s)
+        d.x = own_order(x, i, s.T)
+        d.h = half_of(output, i, s.P, s.T)
+        d.h0 = before.h + k * s.P
+        if s.memory:
+            d.c0 = before.c + k * s.H
+    return 0
+
+
+cdef inline Py_ssize_t first_row_of(int layer, int direction, const Shape* s) noexcept:
+    """Of the states of all layers and directions."""
+    return (layer * s.directions + direction) * s.B
 
 
 cdef int infer_layer(list layers, int layer, int activation, const Shape* s, Rows x, Rows output, States before,
                      States after, Memory memory, int threads) except -1:
     cdef Sweep sweep
     cdef Direction* d
-    cdef tuple weights = layers[layer]
     cdef Py_ssize_t k
     cdef int i
-    begin(&sweep, weights, activation, s.T, s.B)
+    aim(&sweep, layers[layer], layer, activation, s, x, output, before)
     for i in range(s.directions):
         d = &sweep.direction[i]
-        k = (layer * s.directions + i) * s.B
-        d.x = own_order(x, i, s.T)
-        d.h = output
-        d.h.data += i * s.P
-        d.h = own_order(d.h, i, s.T)
-        d.h0, d.h_n = before.h + k * s.P, after.h + k * s.P
+        k = first_row_of(layer, i, s)
+        d.h_n = after.h + k * s.P
         if s.memory:
-            d.c0, d.c_n = before.c + k * s.H, after.c + k * s.H
+            d.c_n = after.c + k * s.H
             last_cells_only(d, s.H)
         if s.middle:
             d.middle = strided(part(&memory, s.B * s.middle), 0, s.middle)
-    sweep_forward(&sweep, weights, threads, memory.next, memory.left)
+    sweep_forward(&sweep, layers[layer], threads, memory.next, memory.left)
     return 0
 
 
@@ -186,11 +208,14 @@ cdef void copy_states(States out, States source, Py_ssize_t of_h, Py_ssize_t of_
     """Copy states; zeros for NULL."""
     if source.h == NULL:
         memset(out.h, 0, of_h * sizeof(real))
-        memset(out.c, 0, of_c * sizeof(real))
     else:
         memcpy(out.h, source.h, of_h * sizeof(real))
-        if of_c:  # nothing may not be copied from NULL
-            memcpy(out.c, source.c, of_c * sizeof(real))
+    if of_c == 0:  # then there may be no memory either
+        return
+    if source.c == NULL:
+        memset(out.c, 0, of_c * sizeof(real))
+    else:
+        memcpy(out.c, source.c, of_c * sizeof(real))
 
 
 cdef int infer_stack(list layers, int activation, Shape s, Rows x, Rows output, States before, States after,

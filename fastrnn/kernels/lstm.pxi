@@ -105,7 +105,7 @@ cdef void lstm_projected_finish(const void* cell, real* tile, Py_ssize_t tile_ro
     for r in range(m, m + rows):
         n = 0
         while n < columns:
-            unit = step.unit + column + n
+            unit = step.state + column + n
             left = step.P - unit
             store(step.dz + r * step.dz_row + 4 * step.slot + unit, keep_columns(
                 load(tile + (r - m) * tile_row + n) + outside(step.g, r * step.g_row + unit, left), left))
@@ -168,25 +168,29 @@ cdef void peephole_backward_finish(const void* cell, real* tile, Py_ssize_t tile
 cdef void lstm_forward(Step* step) noexcept nogil:
     step.recurrent.finish = lstm_forward_finish if step.peephole == NULL else peephole_forward_finish
     product(&step.recurrent)
-    if step.cell.second:
-        step.second.M = step.recurrent.M
-        step.second.a, step.second.a_row = step.middle, step.middle_row
-        step.second.out, step.second.out_row = step.h, step.h_row
-        step.second.finish = NULL
-        product(&step.second)
+
+
+cdef void lstm_project(Step* step) noexcept nogil:
+    step.second.M = step.recurrent.M
+    step.second.a, step.second.a_row = step.middle, step.middle_row
+    step.second.out, step.second.out_row = step.h + step.state, step.h_row
+    step.second.finish = NULL
+    product(&step.second)
+
+
+cdef Finish finish_back(const Step* step) noexcept nogil:
+    return lstm_backward_finish if step.peephole == NULL else peephole_backward_finish
 
 
 cdef void lstm_back(Step* step) noexcept nogil:
-    cdef Finish finish = lstm_backward_finish if step.peephole == NULL else peephole_backward_finish
-    if not step.cell.second:
-        step.recurrent.finish = finish
-        product(&step.recurrent)
-        return
-    step.recurrent.finish = lstm_projected_finish
+    step.recurrent.finish = lstm_projected_finish if step.cell.second else finish_back(step)
     product(&step.recurrent)
+
+
+cdef void lstm_project_back(Step* step) noexcept nogil:
     step.second.M = step.recurrent.M
     step.second.a, step.second.a_row = step.dz + 4 * step.slot, step.dz_row
-    step.second.finish = finish
+    step.second.finish = finish_back(step)
     product(&step.second)
 
 
@@ -201,5 +205,5 @@ cdef void lstm_cell(Cell* cell, bint projection) noexcept nogil:
     cell.apart = cell.carries = False
     cell.memory = True
     cell.second = projection
-    cell.forward = lstm_forward
-    cell.back = lstm_back
+    cell.forward, cell.forward_second = lstm_forward, lstm_project
+    cell.back, cell.back_second = lstm_back, lstm_project_back

@@ -24,8 +24,10 @@ cdef struct Cell:
     bint carries             # part of the state's gradient goes by the recurrent product
     bint memory              # has a second state, c
     bint second              # a step is two products: a projection, or a reset before the product
-    Advance forward
+    Advance forward          # by the first
+    Advance forward_second   # by the second, which reads what the first left of all units
     Advance back
+    Advance back_second
 
 
 cdef struct Step:
@@ -34,6 +36,7 @@ cdef struct Step:
     Py_ssize_t H
     Py_ssize_t P             # size of h: H, or that of the projection
     Py_ssize_t unit          # the first of the units that the products compute; row pointers are at unit 0
+    Py_ssize_t state         # the first of the columns of h; another one with a projection
     Product recurrent
     Product second
     const real* x_part       # the input's share of the preactivations, own columns only

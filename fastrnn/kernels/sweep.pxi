@@ -7,12 +7,14 @@
 #
 # Workers share the batch where it is large enough: no synchronisation going forward, and two barriers a chunk
 # going back, where each takes other columns of the weight gradients, so that no sum is ever split. A small batch
-# of wide layers is shared by hidden units, with a barrier a step; so are weights that are better not read by each.
+# of wide layers is shared by hidden units, with a barrier a step, two where a step is two products; so are weights that
+# are better not read by each.
 
 cdef enum:
     FORWARD_ROWS = 64  # rows (steps x batch) of a chunk going forward
 
 cdef double FLOPS_WORTH_A_BARRIER = 1e4  # some 1 us a step
+cdef double FLOPS_WORTH_TWO = 6e4        # where a step is two products: each is the smaller, too
 cdef double FLOPS_WORTH_A_LOOK = 1e9     # some 10 ms: then signals are looked for within a chunk, too
 
 
@@ -95,11 +97,18 @@ cdef struct Share:
     Py_ssize_t M
     Py_ssize_t panel         # hidden units from this panel on
     Py_ssize_t panels
+    Py_ssize_t state_panel   # columns of h; others with a projection
+    Py_ssize_t state_panels
 
 
 cdef inline Py_ssize_t own_units(const Sweep* s, const Share* share) noexcept nogil:
     """How many hidden units are the worker's, from share.panel * PANEL on."""
     return min(s.H - share.panel * PANEL, share.panels * PANEL)
+
+
+cdef inline Py_ssize_t own_states(const Sweep* s, const Share* share) noexcept nogil:
+    """How many columns of h are the worker's, from share.state_panel * PANEL on."""
+    return min(s.P - share.state_panel * PANEL, share.state_panels * PANEL)
 
 
 cdef inline Rows reversed_in_time(Rows x, Py_ssize_t T) noexcept nogil:
@@ -178,9 +187,10 @@ cdef void share_out(Sweep* s, int workers) noexcept nogil:
     cdef int d, each
     cdef Py_ssize_t size = s.cell.gates * s.H * s.P * <Py_ssize_t>sizeof(real)
     each = max(1, workers // s.directions)
-    s.by_units = (s.B < 2 * each or size > LARGE_WEIGHTS) and not s.cell.second  # which would take two barriers a step
+    s.by_units = s.B < 2 * each or size > LARGE_WEIGHTS
     if s.by_units:
-        each = <int>min(<double>min(<Py_ssize_t>each, panels_for(s.H)), s.B * step_flops(s) / FLOPS_WORTH_A_BARRIER)
+        each = <int>min(<double>min(<Py_ssize_t>each, panels_for(s.H)),
+                        s.B * step_flops(s) / (FLOPS_WORTH_TWO if s.cell.second else FLOPS_WORTH_A_BARRIER))
     if not s.by_units or each <= 1:
         s.by_units = False
         each = <int>min(<Py_ssize_t>max(1, workers // s.directions), s.B)
@@ -202,16 +212,18 @@ cdef Py_ssize_t first_row(const Sweep* s, int worker, int workers) noexcept nogi
 
 cdef Share share_of(const Sweep* s, const Direction* d, int worker) noexcept nogil:
     cdef Share share
-    cdef Py_ssize_t panels = panels_for(s.H)
+    cdef Py_ssize_t panels = panels_for(s.H), state_panels = panels_for(s.P)
     share.workers = d.barrier.size
     share.worker = worker % share.workers
     share.caller = worker == 0
-    share.b = share.panel = 0
+    share.b = share.panel = share.state_panel = 0
     share.M = s.B
-    share.panels = panels
+    share.panels, share.state_panels = panels, state_panels
     if s.by_units:
         share.panel = panels * share.worker // share.workers
         share.panels = panels * (share.worker + 1) // share.workers - share.panel
+        share.state_panel = state_panels * share.worker // share.workers
+        share.state_panels = state_panels * (share.worker + 1) // share.workers - share.state_panel
     elif share.workers > 1:
         share.b = first_row(s, share.worker, share.workers)
         share.M = (s.B if share.worker == share.workers - 1 else first_row(s, share.worker + 1, share.workers)) \
@@ -247,6 +259,11 @@ cdef inline int last_direction(const Sweep* s, int worker) noexcept nogil:
 cdef inline Panels own_panels(Panels w, const Share* share, int each) noexcept nogil:
     """The worker's panels of weights that have `each` panels for a panel of units."""
     return panels_slice(w, share.panel * each, min(w.count, (share.panel + share.panels) * each))
+
+
+cdef inline Panels own_state_panels(Panels w, const Share* share) noexcept nogil:
+    """The worker's panels of weights that give columns of h."""
+    return panels_slice(w, share.state_panel, share.state_panel + share.state_panels)
 
 
 cdef inline Py_ssize_t alive(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t t) noexcept nogil:
@@ -318,7 +335,7 @@ cdef void begin_step(const Sweep* s, const Direction* d, const Share* share, Ste
     step.cell = s.cell
     step.activation = s.activation
     step.H, step.P = s.H, s.P
-    step.unit = share.panel * PANEL
+    step.unit, step.state = share.panel * PANEL, share.state_panel * PANEL
     step.h_row, step.c_row = d.h.b, d.c.b
     step.saved_row, step.middle_row = d.saved.b, d.middle.b
     step.peephole = d.peephole
