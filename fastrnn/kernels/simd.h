@@ -24,14 +24,17 @@ typedef __typeof__((vec){0} < (vec){0}) bits;
 /* A panel of packed weights is two vectors wide; a tile is at most TILE_VECTORS sums; a strip, MOST_TILES tiles, takes
  * several times as many where finish needs more panels at once than fit a tile. */
 enum { LANES = VECTOR_BYTES / sizeof(REAL), WIDTH = 2, PANEL = WIDTH * LANES, MOST_TILES = 8 };
+enum { CACHE_LINE = 64 / sizeof(REAL) };
 
 typedef struct { REAL values[TILE_VECTORS * VECTOR_BYTES / sizeof(REAL)]; } __attribute__((aligned(64))) tile_values;
 typedef struct { tile_values tiles[3 * MOST_TILES]; } strip_values;
 
-/* Weights of more bytes are shared out among workers rather than read by each, and read for more rows at a time. That
- * pays with AVX2 and 512 KiB of second-level cache; with AVX-512 and 1 MiB sharing them gave nothing. */
-#define LARGE_WEIGHTS (TILE_VECTORS > 12 ? PTRDIFF_MAX : 1 << 21)
+/* Weights of more bytes are shared out among workers rather than read by each, and read for more rows at a time: they
+ * leave the second-level cache, of 512 KiB to 2 MiB, at every step. */
+#define LARGE_WEIGHTS (1 << 21)
 
+/* Fetch what is soon read and written. */
+static inline void prefetch(const real *p) { __builtin_prefetch(p, 1); }
 static inline vec load(const real *p) { return *(const unaligned_vec *)p; }
 static inline void store(real *p, vec v) { *(unaligned_vec *)p = v; }
 static inline vec splat(real x) { return x - (vec){0}; }

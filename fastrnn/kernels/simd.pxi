@@ -12,9 +12,11 @@ cdef extern from "simd.h" nogil:
     const int PANEL
     const int TILE_VECTORS
     const int MOST_TILES
+    const int CACHE_LINE
     const Py_ssize_t LARGE_WEIGHTS
     const bint REAL_IS_DOUBLE
     const real ROUNDER
+    void prefetch(const real* p)
     vec load(const real* p)
     void store(real* p, vec v)
     vec splat(real x)

@@ -164,14 +164,31 @@ cdef inline Py_ssize_t most_panels(Py_ssize_t rows) noexcept nogil:
     return min(MOST_PANELS, TILE_VECTORS // (rows * WIDTH))
 
 
+cdef inline void prefetch_tile(const real* out, Py_ssize_t out_row, Py_ssize_t rows, Py_ssize_t panels) noexcept nogil:
+    cdef Py_ssize_t r, n
+    for r in range(rows):
+        n = 0
+        while n < panels * PANEL:
+            prefetch(out + r * out_row + n)
+            n += CACHE_LINE
+
+
 cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t panels, real* out,
                          Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* a,
                          const real* w) noexcept nogil:
-    """(1) for `tiles` of so many rows, one below the other, and some panels: a tile's panels stay in the cache."""
+    """(1) for `tiles` of so many rows, one below the other, and some panels: a tile's panels stay in the cache.
+
+    A tile that is added to what is there cannot begin before that is: meanwhile it is fetched for the next.
+    """
     cdef Py_ssize_t widest = most_panels(rows), panel = 0, i, r
     while panel < panels:
         for i in range(tiles):
             r = i * rows
+            if start == out:
+                if i + 1 < tiles:
+                    prefetch_tile(out + (r + rows) * out_row + panel * PANEL, out_row, rows, min(widest, panels - panel))
+                elif panel + widest < panels:
+                    prefetch_tile(out + (panel + widest) * PANEL, out_row, rows, min(widest, panels - panel - widest))
             tile(rows, min(widest, panels - panel), p, out + r * out_row + panel * PANEL, out_row,
                  NULL if start == NULL else <real*>start + r * start_row + panel * PANEL, start_row, a + r * p.a_row,
                  w + panel * p.w.K * PANEL)
