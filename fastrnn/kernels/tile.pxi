@@ -178,17 +178,14 @@ cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py
                          const real* w) noexcept nogil:
     """(1) for `tiles` of so many rows, one below the other, and some panels: a tile's panels stay in the cache.
 
-    A tile that is added to what is there cannot begin before that is: meanwhile it is fetched for the next.
+    A tile that is added to what is there begins when that is: what the next one begins from is fetched ahead.
     """
     cdef Py_ssize_t widest = most_panels(rows), panel = 0, i, r
     while panel < panels:
         for i in range(tiles):
             r = i * rows
-            if start == out:
-                if i + 1 < tiles:
-                    prefetch_tile(out + (r + rows) * out_row + panel * PANEL, out_row, rows, min(widest, panels - panel))
-                elif panel + widest < panels:
-                    prefetch_tile(out + (panel + widest) * PANEL, out_row, rows, min(widest, panels - panel - widest))
+            if start == out and i + 1 < tiles:
+                prefetch_tile(out + (r + rows) * out_row + panel * PANEL, out_row, rows, min(widest, panels - panel))
             tile(rows, min(widest, panels - panel), p, out + r * out_row + panel * PANEL, out_row,
                  NULL if start == NULL else <real*>start + r * start_row + panel * PANEL, start_row, a + r * p.a_row,
                  w + panel * p.w.K * PANEL)
