@@ -11,6 +11,8 @@
 
 cdef enum:
     BACKWARD_ROWS = 256
+    GRADIENT_ROWS = 48       # of dW in a product: MOST_TILES of MOST_ROWS
+    ROWS_AHEAD = 16
 
 cdef double WORK_WORTH_A_WORKER = 2e6  # flops, or bytes of weights: some 20 us of one core, what waking a worker costs
 
@@ -100,9 +102,21 @@ cdef void pack_rows(real* panel, Rows x, Py_ssize_t T, Py_ssize_t B, Py_ssize_t 
             pack_panel(panel + t * B * PANEL, x.data + t * x.t, B, x.b, columns)
 
 
+cdef void gather_columns(real* out, const real* source, Py_ssize_t row, Py_ssize_t rows,
+                         Py_ssize_t columns) noexcept nogil:
+    """Some columns of all rows, the rows GRADIENT_ROWS apart."""
+    cdef Py_ssize_t r, n
+    for r in range(rows):
+        n = 0
+        while n < columns:
+            fetch(source + (r + ROWS_AHEAD) * row + n)
+            n += CACHE_LINE
+        copy_columns(out + r * GRADIENT_ROWS, source + r * row, columns)
+
+
 cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_t dy_row, Py_ssize_t M, Panels x,
-                          bint add) noexcept nogil:
-    """dW of (3) for the columns in x; a strip of rows of dW outside, so that few columns of dy stay in the cache.
+                          bint add, real* columns) noexcept nogil:
+    """dW of (3) for the columns in x; a strip of rows of dW outside, that is of columns of dy, gathered in `columns`.
 
     It is added to what is there, or written: dW is as large as W, and with few rows moving it is all there is to do.
     """
@@ -111,7 +125,8 @@ cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_
     p.out_row = p.start_row = dw_row
     p.out_block = p.start_block = p.a_block = 0
     p.a_row = 1
-    p.a_k = dy_row
+    p.a_k = GRADIENT_ROWS
+    p.a = columns
     p.blocks = 1
     p.K = x.K
     p.w = x
@@ -119,10 +134,10 @@ cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_
     p.columns = x.columns
     p.finish = NULL
     while m < M:
-        p.M = min(MOST_TILES * MOST_ROWS, M - m)
+        p.M = min(GRADIENT_ROWS, M - m)
+        gather_columns(columns, dy + m, dy_row, x.K, p.M)
         p.out = dw + m * dw_row
         p.start = p.out if add else NULL
-        p.a = dy + m
         product(&p)
         m += p.M
 

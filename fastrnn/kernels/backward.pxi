@@ -2,8 +2,8 @@
 # gradients of input, weights and biases as products over its rows, those of one step behind those of the other.
 
 cdef Py_ssize_t backward_workspace(const Sweep* s, Py_ssize_t panels, int sharing) noexcept nogil:
-    """Packed operands of a chunk's weight gradients; gathered states and a step's dz."""
-    return s.chunk_rows * PANEL * (panels // sharing + 3) + s.B * (s.P + s.H + s.dz_row)
+    """Packed operands of a chunk's weight gradients, and gathered columns of dz; gathered states and a step's dz."""
+    return s.chunk_rows * (PANEL * (panels // sharing + 3) + GRADIENT_ROWS) + s.B * (s.P + s.H + s.dz_row)
 
 
 cdef inline real* dz_at(const Sweep* s, const Direction* d, const Chunk* chunk, Py_ssize_t t) noexcept nogil:
@@ -195,22 +195,23 @@ cdef void pack_operand(const Sweep* s, const Direction* d, Operand operand, cons
 
 
 cdef void gate_gradients(Sweep* s, const Direction* d, const Share* share, Operand operand, Panels packed,
-                         Py_ssize_t column, bint add) noexcept nogil:
-    """Columns `column` and on of all weights that saw the operand."""
+                         Py_ssize_t column, bint add, real* of_dz) noexcept nogil:
+    """Columns `column` and on of all weights that saw the operand; of_dz is where columns of dz are gathered."""
     cdef Py_ssize_t slot = whole_vectors(s.H)
     cdef int gate
     if operand == MIDDLE and s.cell.second_slot < 0:
-        weight_gradient(d.dw_second + column, s.H, d.dz + s.cell.slots * slot, s.dz_row, s.P, packed, add)
+        weight_gradient(d.dw_second + column, s.H, d.dz + s.cell.slots * slot, s.dz_row, s.P, packed, add,
+                        of_dz)
         return
     for gate in range(s.cell.gates):
         if interrupted(s, share):
             return
         if operand == INPUT:
             weight_gradient(d.dw_ih + gate * s.H * s.I + column, s.I, d.dz + (s.cell.input_slot + gate) * slot,
-                            s.dz_row, s.H, packed, add)
+                            s.dz_row, s.H, packed, add, of_dz)
         elif (operand == STATE) == (gate < s.cell.recurrent_gates):
             weight_gradient(d.dw_hh + gate * s.H * s.P + column, s.P, d.dz + s.cell.recurrent_slot[gate] * slot,
-                            s.dz_row, s.H, packed, add)
+                            s.dz_row, s.H, packed, add, of_dz)
 
 
 cdef void weight_columns(Sweep* s, const Direction* d, const Share* share, Operand operand, Py_ssize_t start,
@@ -228,7 +229,8 @@ cdef void weight_columns(Sweep* s, const Direction* d, const Share* share, Opera
     for panel in range(start, end):
         pack_operand(s, d, operand, chunk, workspace + (panel - start) * packed.K * PANEL, panel * PANEL,
                      min(PANEL, columns - panel * PANEL))
-    gate_gradients(s, d, share, operand, packed, start * PANEL, chunk.add)
+    gate_gradients(s, d, share, operand, packed, start * PANEL, chunk.add,
+                   workspace + packed.count * packed.K * PANEL)
 
 
 cdef void input_gradient(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk) noexcept nogil:

@@ -98,7 +98,7 @@ def linear_backward(Affine affine_map not None, const real[:, ::1] x not None, c
     job.db = NULL
     if db is not None:
         job.db = &db[0]
-    job.workspace = allocate(rows * (padded_row(N) + panels_for(K) * PANEL))
+    job.workspace = allocate(rows * (padded_row(N) + panels_for(K) * PANEL + threads * GRADIENT_ROWS))
     with nogil:
         run_linear(linear_backward_worker, &job, threads)
     free(job.workspace)

@@ -13,7 +13,7 @@ cdef struct LinearPass:
     const real* bias
     real* dw
     real* db                 # NULL without bias
-    real* workspace          # back: a chunk of dy, and of x in panels
+    real* workspace          # back: a chunk of dy, and of x in panels; of each worker, columns of dy
     bint add                 # back: to dw and db, instead of writing them
     int workers
     Barrier barrier
@@ -55,6 +55,7 @@ cdef void linear_backward_worker(void* linear_pass, int worker) noexcept nogil:
     cdef Py_ssize_t start = panels_for(K) * worker // job.workers, end = panels_for(K) * (worker + 1) // job.workers
     cdef Py_ssize_t of_y = panels_for(N)
     cdef real* dy = job.workspace
+    cdef real* of_dy = dy + chunk * (dy_row + panels_for(K) * PANEL + worker * GRADIENT_ROWS)
     cdef Panels x
     x.data = dy + chunk * dy_row + start * PANEL * chunk
     x.count = end - start
@@ -69,7 +70,7 @@ cdef void linear_backward_worker(void* linear_pass, int worker) noexcept nogil:
             pack_panel(x.data + panel * n * PANEL, job.x.data + first * K + (start + panel) * PANEL, n, K,
                        min(PANEL, x.columns - panel * PANEL))
         barrier_wait(&job.barrier)
-        weight_gradient(job.dw + start * PANEL, K, dy, dy_row, N, x, job.add or first > 0)
+        weight_gradient(job.dw + start * PANEL, K, dy, dy_row, N, x, job.add or first > 0, of_dy)
         if job.db != NULL:
             bias_gradient(job.db, dy, dy_row, n, of_y * worker // job.workers * PANEL,
                           min(N, of_y * (worker + 1) // job.workers * PANEL), job.add or first > 0)

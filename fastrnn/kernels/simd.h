@@ -33,7 +33,8 @@ typedef struct { tile_values tiles[3 * MOST_TILES]; } strip_values;
  * leave the second-level cache, of 512 KiB to 2 MiB, at every step. */
 #define LARGE_WEIGHTS (1 << 21)
 
-/* Fetch what is soon read and written. */
+/* Fetch what is soon read, into the second-level cache; what is soon read and written. */
+static inline void fetch(const real *p) { __builtin_prefetch(p, 0, 2); }
 static inline void prefetch(const real *p) { __builtin_prefetch(p, 1); }
 static inline vec load(const real *p) { return *(const unaligned_vec *)p; }
 static inline void store(real *p, vec v) { *(unaligned_vec *)p = v; }

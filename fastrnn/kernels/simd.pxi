@@ -16,6 +16,7 @@ cdef extern from "simd.h" nogil:
     const Py_ssize_t LARGE_WEIGHTS
     const bint REAL_IS_DOUBLE
     const real ROUNDER
+    void fetch(const real* p)
     void prefetch(const real* p)
     vec load(const real* p)
     void store(real* p, vec v)

@@ -21,6 +21,8 @@ cdef enum:
     MOST_ROWS = 6
     FEWEST_ROWS = 3          # for a tile to have all panels that finish needs
     MOST_PANELS = 4
+    FETCHING_ROWS = 4        # from so many on, in builds of so many sums, a tile has time to fetch weights ahead
+    FETCHING_VECTORS = 24
 
 
 ctypedef void (*Finish)(const void* cell, real* tile, Py_ssize_t tile_row, Py_ssize_t m, Py_ssize_t rows,
@@ -95,9 +97,12 @@ cdef inline vec load_columns(const real* source, Py_ssize_t columns) noexcept no
 
 
 cdef inline void tile_of(const int rows, const int panels, const Product* p, real* out, Py_ssize_t out_row,
-                         const real* start, Py_ssize_t start_row, const real* a,
-                         const real* w) noexcept nogil:
-    """(1) for rows x panels, both known to the compiler, which then keeps acc in registers."""
+                         const real* start, Py_ssize_t start_row, const real* a, const real* w,
+                         const real* ahead, Py_ssize_t ahead_k) noexcept nogil:
+    """(1) for rows x panels, both known to the compiler, which then keeps acc in registers.
+
+    Where the processor has time for it, weights that are read later are fetched: from `ahead` on, ahead_k a step of k.
+    """
     cdef vec acc[24]
     cdef vec held[8]
     cdef vec x
@@ -109,6 +114,9 @@ cdef inline void tile_of(const int rows, const int panels, const Product* p, rea
         for v in range(vectors):
             acc[m * vectors + v] = splat(0) if start == NULL else load(start + m * start_row + v * LANES)
     for k in range(p.K):
+        if rows >= FETCHING_ROWS and TILE_VECTORS >= FETCHING_VECTORS:
+            fetch(ahead)
+            ahead += ahead_k
         if vectors < rows:
             for v in range(vectors):
                 held[v] = load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES)
@@ -132,31 +140,32 @@ cdef inline void tile_of(const int rows, const int panels, const Product* p, rea
 
 cdef inline void tile_of_rows(const int rows, Py_ssize_t panels, const Product* p, real* out,
                               Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* a,
-                              const real* w) noexcept nogil:
+                              const real* w, const real* ahead, Py_ssize_t ahead_k) noexcept nogil:
     if panels == 1:
-        tile_of(rows, 1, p, out, out_row, start, start_row, a, w)
+        tile_of(rows, 1, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
     elif rows * 2 * WIDTH <= TILE_VECTORS and panels == 2:
-        tile_of(rows, 2, p, out, out_row, start, start_row, a, w)
+        tile_of(rows, 2, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
     elif rows * 3 * WIDTH <= TILE_VECTORS and panels == 3:
-        tile_of(rows, 3, p, out, out_row, start, start_row, a, w)
+        tile_of(rows, 3, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
     elif rows * 4 * WIDTH <= TILE_VECTORS:
-        tile_of(rows, 4, p, out, out_row, start, start_row, a, w)
+        tile_of(rows, 4, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
 
 
 cdef void tile(Py_ssize_t rows, Py_ssize_t panels, const Product* p, real* out, Py_ssize_t out_row,
-               const real* start, Py_ssize_t start_row, const real* a, const real* w) noexcept nogil:
+               const real* start, Py_ssize_t start_row, const real* a, const real* w, const real* ahead,
+               Py_ssize_t ahead_k) noexcept nogil:
     if rows == 6:
-        tile_of_rows(6, panels, p, out, out_row, start, start_row, a, w)
+        tile_of_rows(6, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
     elif rows == 5:
-        tile_of_rows(5, panels, p, out, out_row, start, start_row, a, w)
+        tile_of_rows(5, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
     elif rows == 4:
-        tile_of_rows(4, panels, p, out, out_row, start, start_row, a, w)
+        tile_of_rows(4, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
     elif rows == 3:
-        tile_of_rows(3, panels, p, out, out_row, start, start_row, a, w)
+        tile_of_rows(3, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
     elif rows == 2:
-        tile_of_rows(2, panels, p, out, out_row, start, start_row, a, w)
+        tile_of_rows(2, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
     elif rows == 1:
-        tile_of_rows(1, panels, p, out, out_row, start, start_row, a, w)
+        tile_of_rows(1, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
 
 
 cdef inline Py_ssize_t most_panels(Py_ssize_t rows) noexcept nogil:
@@ -175,12 +184,15 @@ cdef inline void prefetch_tile(const real* out, Py_ssize_t out_row, Py_ssize_t r
 
 cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t panels, real* out,
                          Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* a,
-                         const real* w) noexcept nogil:
+                         const real* w, const real* ahead, Py_ssize_t number) noexcept nogil:
     """(1) for `tiles` of so many rows, one below the other, and some panels: a tile's panels stay in the cache.
 
-    A tile that is added to what is there begins when that is: what the next one begins from is fetched ahead.
+    Those of the next strip, at `ahead`, are fetched by all tiles of the block alike, of which this strip's first is
+    number `number`: any faster, and they would get in the way of what is read now. A tile that is added to what is
+    there begins when that is: what the next one begins from is fetched ahead, too.
     """
     cdef Py_ssize_t widest = most_panels(rows), panel = 0, i, r
+    cdef Py_ssize_t ahead_k = (panels * PANEL * rows + p.M - 1) // p.M
     while panel < panels:
         for i in range(tiles):
             r = i * rows
@@ -188,7 +200,7 @@ cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py
                 prefetch_tile(out + (r + rows) * out_row + panel * PANEL, out_row, rows, min(widest, panels - panel))
             tile(rows, min(widest, panels - panel), p, out + r * out_row + panel * PANEL, out_row,
                  NULL if start == NULL else <real*>start + r * start_row + panel * PANEL, start_row, a + r * p.a_row,
-                 w + panel * p.w.K * PANEL)
+                 w + panel * p.w.K * PANEL, ahead + (number + i) * ahead_k * p.w.K, ahead_k)
         panel += widest
 
 
@@ -199,14 +211,17 @@ cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t til
     cdef real* values = stage.tiles[0].values
     cdef const real* a = p.a + block * p.a_block + m * p.a_row
     cdef const real* w = p.w.data + column * p.w.K
+    cdef const real* ahead = w + panels * PANEL * p.w.K
     cdef const real* start = NULL
     cdef real* out
     cdef Py_ssize_t start_row = p.start_row, width = panels * PANEL, columns = min(width, p.columns - column), r
     if p.start != NULL:
         start = p.start + block * p.start_block + m * start_row + column
+    if column + width >= p.w.count * PANEL:
+        ahead = p.w.data
     if p.finish == NULL and columns == width:
         out = p.out + block * p.out_block + m * p.out_row + column
-        tiles_of_strip(p, tiles, rows, panels, out, p.out_row, start, start_row, a, w)
+        tiles_of_strip(p, tiles, rows, panels, out, p.out_row, start, start_row, a, w, ahead, m // rows)
         return
     if start != NULL and columns < width:
         for r in range(tiles * rows * panels * WIDTH):
@@ -214,7 +229,7 @@ cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t til
         for r in range(tiles * rows):
             copy_columns(values + r * width, start + r * start_row, columns)
         start, start_row = values, width
-    tiles_of_strip(p, tiles, rows, panels, values, width, start, start_row, a, w)
+    tiles_of_strip(p, tiles, rows, panels, values, width, start, start_row, a, w, ahead, m // rows)
     if p.finish != NULL:
         p.finish(p.cell, values, width, m, tiles * rows, column, columns)
         return
