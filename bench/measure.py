@@ -8,7 +8,7 @@ import numpy as np
 from bench import peers, timing
 from bench.case import Case
 
-__all__ = ["OURS", "Measured", "Timed", "WrongResult", "measure"]
+__all__ = ["OURS", "Measured", "Timed", "WrongResult", "contestants", "estimated", "measure", "side_by_side"]
 
 OURS = "fastrnn"
 
@@ -80,21 +80,36 @@ def measure(case, running, threads, quick=False):
     WrongResult
         Naming the case, the peer, and the array that is off.
     """
+    chosen, estimates = hopeful(contestants(case, running, sorted({1, threads})), threads)
+    return side_by_side(case, chosen, estimates, quick)
+
+
+def contestants(case, running, numbers):
+    """Who takes part in a case with each of these numbers of threads, their results checked.
+
+    Raises
+    ------
+    WrongResult
+        Naming the case, the peer, and the array that is off.
+    """
     arrays = case.arrays()
     expected = truth(case, arrays)
     entrants = []
     for name, peer in running.items():
-        for number in sorted({1, threads}) if peer.threaded else [None]:
+        for number in numbers if peer.threaded else [None]:
             if peer.covers(case):
                 peer.set_threads(number)
                 call, read = peer.prepare(case, arrays, number)
                 check(f"{case.name}: {name}", read(call()), expected)
                 entrants.append(Contestant(name, number, partial(peer.set_threads, number), call))
-    del expected
-    chosen, estimates = hopeful(entrants, threads)
-    samples = timing.in_rounds([(entrant.prepare, entrant.call) for entrant in chosen], estimates, quick)
+    return entrants
+
+
+def side_by_side(case, entrants, estimates, quick=False):
+    """Time the entrants in rounds, by what a call of each takes, roughly: a Measured."""
+    samples = timing.in_rounds([(entrant.prepare, entrant.call) for entrant in entrants], estimates, quick)
     return Measured(case, [Timed(entrant.peer, entrant.threads, taken)
-                           for entrant, taken in zip(chosen, samples, strict=True)])
+                           for entrant, taken in zip(entrants, samples, strict=True)])
 
 
 def truth(case, arrays):
@@ -121,12 +136,18 @@ def check(who, results, expected):
                               f"got an error of {error:.3g}")
 
 
-def hopeful(entrants, threads):
-    """The entrants worth timing in rounds, and what a call of each takes, roughly."""
+def estimated(entrants):
+    """What a call of each takes, roughly."""
     estimates = []
     for entrant in entrants:
         entrant.prepare()
         estimates.append(timing.calibrate(entrant.call))
+    return estimates
+
+
+def hopeful(entrants, threads):
+    """The entrants worth timing in rounds, and what a call of each takes, roughly."""
+    estimates = estimated(entrants)
     best = {}
     for entrant, estimate in zip(entrants, estimates, strict=True):
         best[entrant.peer] = min(estimate, best.get(entrant.peer, estimate))

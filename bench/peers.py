@@ -94,7 +94,8 @@ class Torch(Peer):
         x, d_output = torch.tensor(x), torch.tensor(d_output)
         states = tuple(map(torch.tensor, states)) if case.kind == "LSTM" else torch.tensor(states)
         if case.task == "inference":
-            return torch.inference_mode()(partial(module, x, states)), partial(_read_forward, case)
+            return (torch.inference_mode()(partial(module, x, states)),
+                    lambda result: _read_forward(case, self._fetched(result)))
         x.requires_grad_()
 
         def call():
@@ -106,15 +107,16 @@ class Torch(Peer):
             return result
 
         def read(result):
-            return _named(case, self._detached(result), x.grad, {name: p.grad for name, p in module.named_parameters()})
+            d_params = {name: self._fetched(p.grad) for name, p in module.named_parameters()}
+            return _named(case, self._fetched(result), self._fetched(x.grad), d_params)
 
         return call, read
 
     def _module(self, case):
         return getattr(self.torch.nn, case.cell)(case.I, case.H, **_arguments(case))
 
-    def _detached(self, result):
-        return tuple(map(self._detached, result)) if isinstance(result, tuple) else result.detach()
+    def _fetched(self, result):
+        return tuple(map(self._fetched, result)) if isinstance(result, tuple) else result.detach().cpu()
 
 
 class Accelerated(Torch):
@@ -122,6 +124,32 @@ class Accelerated(Torch):
 
     def _module(self, case):
         return importlib.import_module("fastrnn.torch").accelerate(super()._module(case))
+
+
+class Cuda(Torch):
+    """torch.nn on a GPU, that is cuDNN, arrays staying there: no peer of the benchmark; `scaling` shows it."""
+
+    threaded = False
+
+    def set_threads(self, threads):
+        """None: the work is the GPU's."""
+
+    def covers(self, case):
+        """Whether there is a GPU."""
+        return self.torch.cuda.is_available()
+
+    def prepare(self, case, arrays, threads):
+        """A module of torch.nn; a call waits for its result."""
+        self.torch.backends.cudnn.allow_tf32 = False  # numbers of 10 bits would not pass the check
+        with self.torch.device("cuda"):
+            call, read = super().prepare(case, arrays, threads)
+
+        def finished():
+            result = call()
+            self.torch.cuda.synchronize()
+            return result
+
+        return finished, read
 
 
 class OnnxRuntime(Peer):

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch_twins import apart
 
 import fastrnn.torch
+from fastrnn import kernels
 
 # torch's own warnings, of compiling and of oneDNN
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -89,6 +90,7 @@ def test_exported():
     steps = torch.export.Dim("steps", min=2, max=100)
     program = torch.export.export(twin, (x,), dynamic_shapes={"input": {0: steps}})
     assert "fastrnn.layer" in str(program.graph)
+    assert kernels.build in str(program.graph)  # so compiled code that torch keeps is not taken for another build's
     longer = torch.randn(11, 3, 4)
     assert torch.equal(program.module()(longer)[0], twin(longer)[0])
 
@@ -109,8 +111,8 @@ def test_operators_are_what_torch_expects(name, module, directions, proj_size, c
     states = [torch.randn(*rows, size, requires_grad=True) for size in sizes] if given else []
     kind = name, 0, directions, bool(module.bias), 4, 5, proj_size
     arguments = x, None, states, list(module.parameters()), *kind, cell
-    torch.library.opcheck(torch.ops.fastrnn.layer.default, (*arguments, True))
-    torch.library.opcheck(torch.ops.fastrnn.layer.default, (*arguments, False),
+    torch.library.opcheck(torch.ops.fastrnn.layer.default, (*arguments, True, kernels.build))
+    torch.library.opcheck(torch.ops.fastrnn.layer.default, (*arguments, False, kernels.build),
                           test_utils=("test_schema", "test_faketensor"))
 
 

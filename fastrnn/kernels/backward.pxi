@@ -1,9 +1,10 @@
 # Back through time, chunks from the last: the chain of dz_t step by step, then while the chunk is in the cache the
 # gradients of input, weights and biases as products over its rows, those of one step behind those of the other.
 
-cdef Py_ssize_t backward_workspace(const Sweep* s, Py_ssize_t panels, int sharing) noexcept nogil:
+cdef Py_ssize_t backward_workspace(const Sweep* s) noexcept nogil:
     """Packed operands of a chunk's weight gradients, and gathered columns of dz; gathered states and a step's dz."""
-    return s.chunk_rows * (PANEL * (panels // sharing + 3) + GRADIENT_ROWS) + s.B * (s.P + s.H + s.dz_row)
+    cdef Py_ssize_t panels = operand_panels(s) // column_parts(s) + 1
+    return s.chunk_rows * (PANEL * panels + GRADIENT_ROWS) + s.B * (s.P + s.H + s.dz_row)
 
 
 cdef inline real* dz_at(const Sweep* s, const Direction* d, const Chunk* chunk, Py_ssize_t t) noexcept nogil:
@@ -108,12 +109,11 @@ cdef void backward_chain(Sweep* s, Direction* d, const Share* share, const Chunk
             back_one_step(s, d, share, chunk, t, &step, 0, after, behind, s.cell.back)
         if after < M:
             back_one_step(s, d, share, chunk, t, &step, after, M, NULL, s.cell.back)
-        if s.cell.second and s.by_units:
-            barrier_wait(&d.barrier)
+        if s.cell.second:
+            barrier_wait(&share.group, share.number)
         if s.cell.second and M:
             back_one_step(s, d, share, chunk, t, &step, 0, M, NULL, s.cell.back_second)
-        if s.by_units:
-            barrier_wait(&d.barrier)
+        barrier_wait(&share.group, share.number)
         if before < M:
             initial_gradient(s, d, share, chunk, t, &step, before, M)
         reset = resets(s, d, share, t, M)
@@ -137,6 +137,35 @@ cdef Py_ssize_t operand_columns(const Sweep* s, Operand operand) noexcept nogil:
     if operand == STATE:
         return s.P
     return s.H if s.cell.second else 0
+
+
+cdef Py_ssize_t operand_panels(const Sweep* s) noexcept nogil:
+    """Of all operands."""
+    return panels_for(s.I) + panels_for(s.P) + panels_for(operand_columns(s, MIDDLE))
+
+
+cdef inline Py_ssize_t column_parts(const Sweep* s) noexcept nogil:
+    """How many workers compute different columns of dW, or groups of row_parts that compute the same."""
+    return s.groups * s.members // s.row_parts
+
+
+cdef int rows_apart(const Sweep* s) noexcept nogil:
+    """The best row_parts: more than 1 where there are few panels for so many workers.
+
+    A product of so many rows and panels also copies: columns of dz, which costs as much as a fifth of a panel, and the
+    operand, as much as some 16 rows.
+    """
+    cdef Py_ssize_t panels = operand_panels(s), of_each
+    cdef double rows = s.cell.gates * s.H, least = INFINITY, cost
+    cdef int workers = s.groups * s.members, parts, best = 1
+    if panels >= 2 * workers:
+        return 1
+    for parts in range(1, workers + 1):
+        of_each = (panels + workers // parts - 1) // (workers // parts)
+        cost = rows / parts * (of_each + 0.2) + 16 * of_each
+        if cost < least:
+            least, best = cost, parts
+    return best
 
 
 cdef void pack_steps(const Sweep* s, const Direction* d, Rows source, const Chunk* chunk, real* panel,
@@ -200,18 +229,26 @@ cdef void gate_gradients(Sweep* s, const Direction* d, const Share* share, Opera
     cdef Py_ssize_t slot = whole_vectors(s.H)
     cdef int gate
     if operand == MIDDLE and s.cell.second_slot < 0:
-        weight_gradient(d.dw_second + column, s.H, d.dz + s.cell.slots * slot, s.dz_row, s.P, packed, add,
-                        of_dz)
+        own_rows(s, share, d.dw_second + column, s.H, d.dz + s.cell.slots * slot, s.P, packed, add, of_dz)
         return
     for gate in range(s.cell.gates):
         if interrupted(s, share):
             return
         if operand == INPUT:
-            weight_gradient(d.dw_ih + gate * s.H * s.I + column, s.I, d.dz + (s.cell.input_slot + gate) * slot,
-                            s.dz_row, s.H, packed, add, of_dz)
+            own_rows(s, share, d.dw_ih + gate * s.H * s.I + column, s.I, d.dz + (s.cell.input_slot + gate) * slot,
+                     s.H, packed, add, of_dz)
         elif (operand == STATE) == (gate < s.cell.recurrent_gates):
-            weight_gradient(d.dw_hh + gate * s.H * s.P + column, s.P, d.dz + s.cell.recurrent_slot[gate] * slot,
-                            s.dz_row, s.H, packed, add, of_dz)
+            own_rows(s, share, d.dw_hh + gate * s.H * s.P + column, s.P, d.dz + s.cell.recurrent_slot[gate] * slot,
+                     s.H, packed, add, of_dz)
+
+
+cdef inline void own_rows(const Sweep* s, const Share* share, real* dw, Py_ssize_t dw_row, const real* dz,
+                          Py_ssize_t rows, Panels packed, bint add, real* of_dz) noexcept nogil:
+    """The worker's part of so many rows of a weight's gradient."""
+    cdef int part = share.worker % s.row_parts
+    cdef Py_ssize_t first = rows * part // s.row_parts
+    weight_gradient(dw + first * dw_row, dw_row, dz + first, s.dz_row, rows * (part + 1) // s.row_parts - first, packed,
+                    add, of_dz)
 
 
 cdef void weight_columns(Sweep* s, const Direction* d, const Share* share, Operand operand, Py_ssize_t start,
@@ -298,10 +335,9 @@ cdef void peephole_gradients(const Sweep* s, const Direction* d, const Share* sh
 cdef void chunk_gradients(Sweep* s, const Direction* d, const Share* share, const Chunk* chunk,
                           real* workspace) noexcept nogil:
     """The worker's part of dx, dW, db and dp of the chunk."""
-    cdef Py_ssize_t of_x = panels_for(s.I), of_h = panels_for(s.P)
-    cdef Py_ssize_t panels = of_x + of_h + panels_for(operand_columns(s, MIDDLE))
-    cdef Py_ssize_t start = panels * share.worker // share.workers
-    cdef Py_ssize_t end = panels * (share.worker + 1) // share.workers
+    cdef Py_ssize_t of_x = panels_for(s.I), of_h = panels_for(s.P), panels = operand_panels(s)
+    cdef Py_ssize_t parts = column_parts(s), part = min(parts, share.worker // s.row_parts)
+    cdef Py_ssize_t start = panels * part // parts, end = panels * min(parts, part + 1) // parts
     input_gradient(s, d, share, chunk)
     weight_columns(s, d, share, INPUT, start, end, chunk, workspace)
     weight_columns(s, d, share, STATE, start - of_x, end - of_x, chunk, workspace)
@@ -322,14 +358,14 @@ cdef void backward_direction(Sweep* s, Direction* d, const Share* share, real* w
     cdef Py_ssize_t end = s.T
     cdef Chunk chunk
     cdef int number = 0
-    while end > 0 and goes_on(s, d, share, number):
+    while end > 0 and goes_on(s, &share.all, share, number):
         chunk = chunk_before(s, d, end)
         chunk.add = s.add or number > 0
         backward_chain(s, d, share, &chunk, workspace)
-        barrier_wait(&d.barrier)
+        barrier_wait(&share.all, share.number)
         chunk_gradients(s, d, share, &chunk, workspace)
         carry_over(s, d, share, &chunk)
-        barrier_wait(&d.barrier)
+        barrier_wait(&share.all, share.number)
         end = chunk.first
         number += 1
 
@@ -339,5 +375,5 @@ cdef void backward_worker(void* sweep, int worker) noexcept nogil:
     cdef int i
     cdef Share share
     for i in range(first_direction(s, worker), last_direction(s, worker)):
-        share = share_of(s, &s.direction[i], worker)
+        share = share_of(s, worker)
         backward_direction(s, &s.direction[i], &share, s.workspace + worker * s.workspace_size)

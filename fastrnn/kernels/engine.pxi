@@ -6,11 +6,12 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport INFINITY
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from fastrnn.kernels.pool cimport (
-    Barrier, Interrupt, Task, barrier_for, barrier_wait, leaves, look_for_signals, pass_on, pool_acquire, pool_release,
+    Barrier, Interrupt, Task, barrier_of, barrier_wait, leaves, look_for_signals, pass_on, pool_acquire, pool_release,
     pool_run,
 )
 
@@ -191,7 +192,6 @@ cdef int sweep_forward(Sweep* s, tuple weights, int threads, real* workspace, Py
     workers = pool_acquire(workers_wanted(s, threads))
     try:
         share_out(s, workers)
-        s.meet = s.by_units
         s.workspace = workspace
         if s.workers * s.workspace_size > size:
             s.workspace = own = allocate(s.workers * s.workspace_size)
@@ -243,12 +243,11 @@ cdef int sweep_backward(Sweep* s, tuple weights, real* d_params, tuple offsets, 
     cdef Weights w
     cdef Direction* d
     cdef real* dz
-    cdef Py_ssize_t dz_size, panels
+    cdef Py_ssize_t dz_size
     cdef int i, workers
     cdef tuple starts
     s.chunk_rows = max(s.B, min(s.row_steps, backward_rows(s)))
     s.dz_row = padded_row(s.cell.slots * whole_vectors(s.H) + (whole_vectors(s.P) if s.cell.second else 0))
-    panels = panels_for(s.I) + panels_for(s.P) + panels_for(operand_columns(s, MIDDLE))
     dz_size = (s.chunk_rows + s.B) * s.dz_row
     for i in range(s.directions):
         d, w, starts = &s.direction[i], weights[i], offsets[i]
@@ -260,8 +259,8 @@ cdef int sweep_backward(Sweep* s, tuple weights, real* d_params, tuple offsets, 
     workers = pool_acquire(workers_wanted(s, threads))
     try:
         share_out(s, workers)
-        s.meet, s.add = True, add
-        s.workspace_size = backward_workspace(s, panels, s.workers // s.directions if s.workers > 1 else 1)
+        s.add, s.row_parts = add, rows_apart(s)
+        s.workspace_size = backward_workspace(s)
         dz = allocate(s.directions * dz_size + s.workers * s.workspace_size)
         for i in range(s.directions):
             s.direction[i].dz = dz + i * dz_size

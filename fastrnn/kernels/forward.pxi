@@ -11,18 +11,34 @@ cdef Py_ssize_t forward_workspace(const Sweep* s, Py_ssize_t panels) noexcept no
     return s.chunk_rows * padded_row(panels * PANEL) + s.B * (s.P + s.H)
 
 
+cdef Chunk chunk_from(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t first) noexcept nogil:
+    """The chunk of the share's rows that begins with a step."""
+    cdef Chunk chunk
+    chunk.first, chunk.n, chunk.rows, chunk.before = first, 1, alive(s, d, share, first), 0
+    while first + chunk.n < s.T and chunk.rows + alive(s, d, share, first + chunk.n) <= s.chunk_rows:
+        chunk.rows += alive(s, d, share, first + chunk.n)
+        chunk.n += 1
+    return placed(s, d, chunk)
+
+
+cdef inline bint one_stretch(const Sweep* s, const Direction* d, const Share* share) noexcept nogil:
+    """Whether the rows of a chunk are one stretch of packed sequences. If not, they come by steps in own order."""
+    return d.row != NULL and share.M == s.B
+
+
 cdef void input_part(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk, Rows z, Panels w,
                      const real* bias) noexcept nogil:
-    """The share's preactivations of a chunk as far as the input goes, z being those of its first row."""
-    cdef Py_ssize_t t
-    if d.row == NULL:
-        affine(z, bias, rows_at(d.x, chunk.first, share.b), w, w.columns, chunk.n, share.M, 0, 1)
-    elif share.M == s.B:
+    """The preactivations of a chunk as far as the input goes, z being those of its first row."""
+    cdef Py_ssize_t t, M
+    if one_stretch(s, d, share):
         affine(z, bias, packed_at(d.x, chunk), w, w.columns, 1, chunk.rows, 0, 1)
+    elif d.row == NULL:
+        affine(z, bias, rows_at(d.x, chunk.first, share.b), w, w.columns, chunk.n, share.M, 0, 1)
     else:
         for t in range(chunk.first, chunk.first + chunk.n):
-            affine(rows_at(z, 0, row_in(s, d, chunk, t)), bias, rows_at(d.x, t, share.b), w, w.columns, 1,
-                   alive(s, d, share, t), 0, 1)
+            M = alive(s, d, share, t)
+            affine(z, bias, rows_at(d.x, t, share.b), w, w.columns, 1, M, 0, 1)
+            z.data += M * z.b
 
 
 cdef void final_state(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t t, Py_ssize_t start,
@@ -41,10 +57,9 @@ cdef void final_state(const Sweep* s, const Direction* d, const Share* share, Py
             copy_columns(d.c_n + b * s.H + unit, c + unit, own_units(s, share))
 
 
-cdef inline void forward_second(Sweep* s, Direction* d, Step* step, Py_ssize_t M) noexcept nogil:
+cdef inline void forward_second(Sweep* s, const Share* share, Step* step, Py_ssize_t M) noexcept nogil:
     """The second product of a step, once all units are there."""
-    if s.by_units:
-        barrier_wait(&d.barrier)
+    barrier_wait(&share.group, share.number)
     if M:
         s.cell.forward_second(step)
 
@@ -54,9 +69,10 @@ cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* wo
     cdef Panels w = own_panels(d.w_ih, share, s.cell.gates)
     cdef Py_ssize_t first = 0, t, M, after
     cdef Py_ssize_t z_row = padded_row(w.count * PANEL)
-    cdef Rows z = strided(workspace, s.B * z_row, z_row)
+    cdef Rows z = strided(workspace, share.M * z_row, z_row)
     cdef real* gathered = workspace + s.chunk_rows * z.b
     cdef Chunk chunk
+    cdef Py_ssize_t row
     cdef int number = 0
     cdef const real* y_bias = d.y_bias
     begin_step(s, d, share, &step)
@@ -73,15 +89,16 @@ cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* wo
         step.second.columns = step.second.w.columns
     if d.alive != NULL:
         final_state(s, d, share, -1, max(alive(s, d, share, 0), alive(s, d, share, s.T - 1)), share.M)
-    while first < s.T and goes_on(s, d, share, number):
-        chunk = chunk_from(s, d, first)
+    while first < s.T and goes_on(s, &share.group, share, number):
+        chunk = chunk_from(s, d, share, first)
         input_part(s, d, share, &chunk, z, w, d.bias + step.unit * s.cell.gates)
+        row = 0
         for t in range(first, first + chunk.n):
             M = 0 if interrupted(s, share) else alive(s, d, share, t)
             if M:
                 state_before(s, d, share, t, M, &step, gathered)
                 states_and_saved(d, share, t, &step)
-                step.x_part = rows_at(z, 0, row_in(s, d, &chunk, t)).data
+                step.x_part = rows_at(z, 0, row_in(s, d, &chunk, t) if one_stretch(s, d, share) else row).data
                 step.recurrent.M = M
                 step.recurrent.a, step.recurrent.a_row = step.h_prev, step.h_prev_row
                 if s.cell.apart:
@@ -90,13 +107,13 @@ cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* wo
                     step.recurrent.start, step.recurrent.start_row = step.x_part, z.b
                 s.cell.forward(&step)
             if s.cell.second:
-                forward_second(s, d, &step, M)
+                forward_second(s, share, &step, M)
             if M:
                 after = alive(s, d, share, t + 1)
                 if after < M:
                     final_state(s, d, share, t, after, M)
-            if s.by_units:
-                barrier_wait(&d.barrier)
+            barrier_wait(&share.group, share.number)
+            row += M
         first += chunk.n
         number += 1
 
@@ -107,7 +124,7 @@ cdef void forward_worker(void* sweep, int worker) noexcept nogil:
     cdef Share share, part
     cdef Py_ssize_t block, blocks
     for i in range(first_direction(s, worker), last_direction(s, worker)):
-        part = share = share_of(s, &s.direction[i], worker)
+        part = share = share_of(s, worker)
         blocks = (share.M + FORWARD_BATCH - 1) // FORWARD_BATCH
         for block in range(blocks):
             part.b = share.b + share.M * block // blocks

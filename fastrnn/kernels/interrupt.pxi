@@ -36,18 +36,20 @@ cdef void look_for_signals(Interrupt* interrupt) noexcept nogil:
         interrupt.next_look = milliseconds() + LOOK_EVERY
 
 
-cdef bint leaves(Interrupt* interrupt, Barrier* barrier, int thread, int chunk) noexcept nogil:
-    """Whether a thread is to leave instead of doing its chunk of that number.
+cdef bint leaves(Interrupt* interrupt, const Barrier* barrier, int worker, int chunk) noexcept nogil:
+    """Whether a worker is to leave instead of doing its chunk of that number.
 
-    Threads that meet in every chunk at a barrier (else NULL) have to leave behind the same one: thread 0 of them names
+    Workers that meet in every chunk at a barrier (else NULL) have to leave behind the same one: the first of them names
     it when it begins with it, which all others see when they are through, having met it in between.
     """
     cdef bint raised = atomic_get(&interrupt.raised)
-    if barrier == NULL:
+    cdef int* last_chunk
+    if barrier == NULL or barrier.size <= 1:
         return raised
-    if raised and thread == 0 and chunk < barrier.last_chunk:
-        atomic_set(&barrier.last_chunk, chunk)
-    return chunk > atomic_get(&barrier.last_chunk)
+    last_chunk = &seats[barrier.first].last_chunk[barrier.level]
+    if raised and worker == barrier.first and chunk < last_chunk[0]:
+        atomic_set(last_chunk, chunk)
+    return chunk > atomic_get(last_chunk)
 
 
 cdef int pass_on(const Interrupt* interrupt) except -1:

@@ -16,7 +16,6 @@ cdef struct LinearPass:
     real* workspace          # back: a chunk of dy, and of x in panels; of each worker, columns of dy
     bint add                 # back: to dw and db, instead of writing them
     int workers
-    Barrier barrier
     Interrupt interrupt
 
 
@@ -25,13 +24,12 @@ cdef void run_linear(Task task, LinearPass* job, int threads) noexcept nogil:
     cdef int workers = pool_acquire(<int>min(<double>threads, 1 + flops / WORK_WORTH_A_WORKER))
     job.workers = workers
     job.interrupt.raised = job.interrupt.next_look = 0
-    barrier_for(&job.barrier, workers)
     pool_run(task, job, workers)
     if workers > 1:
         pool_release()
 
 
-cdef inline bint linear_goes_on(LinearPass* job, Barrier* barrier, int worker, int chunk) noexcept nogil:
+cdef inline bint linear_goes_on(LinearPass* job, const Barrier* barrier, int worker, int chunk) noexcept nogil:
     """As `goes_on` of a sweep."""
     if worker == 0 and chunk:
         look_for_signals(&job.interrupt)
@@ -56,11 +54,12 @@ cdef void linear_backward_worker(void* linear_pass, int worker) noexcept nogil:
     cdef Py_ssize_t of_y = panels_for(N)
     cdef real* dy = job.workspace
     cdef real* of_dy = dy + chunk * (dy_row + panels_for(K) * PANEL + worker * GRADIENT_ROWS)
+    cdef Barrier barrier = barrier_of(0, job.workers, 0)
     cdef Panels x
     x.data = dy + chunk * dy_row + start * PANEL * chunk
     x.count = end - start
     x.columns = min(K, end * PANEL) - start * PANEL
-    while first < job.rows and linear_goes_on(job, &job.barrier, worker, <int>(first // chunk)):
+    while first < job.rows and linear_goes_on(job, &barrier, worker, <int>(first // chunk)):
         n = min(chunk, job.rows - first)
         affine(rows_at(job.dx, 0, first), NULL, rows_at(job.y, 0, first), job.w, K, 1, n, worker, job.workers)
         for r in range(n * worker // job.workers, n * (worker + 1) // job.workers):
@@ -69,10 +68,10 @@ cdef void linear_backward_worker(void* linear_pass, int worker) noexcept nogil:
         for panel in range(x.count):
             pack_panel(x.data + panel * n * PANEL, job.x.data + first * K + (start + panel) * PANEL, n, K,
                        min(PANEL, x.columns - panel * PANEL))
-        barrier_wait(&job.barrier)
+        barrier_wait(&barrier, worker)
         weight_gradient(job.dw + start * PANEL, K, dy, dy_row, N, x, job.add or first > 0, of_dy)
         if job.db != NULL:
             bias_gradient(job.db, dy, dy_row, n, of_y * worker // job.workers * PANEL,
                           min(N, of_y * (worker + 1) // job.workers * PANEL), job.add or first > 0)
-        barrier_wait(&job.barrier)
+        barrier_wait(&barrier, worker)
         first += n

@@ -70,7 +70,8 @@ cdef extern from * nogil:
     #define atomic_get(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
     #define atomic_set(p, value) __atomic_store_n(p, value, __ATOMIC_SEQ_CST)
     #define atomic_swap(p, value) __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST)
-    #define atomic_add(p, value) __atomic_add_fetch(p, value, __ATOMIC_SEQ_CST)
+    #define atomic_see(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
+    #define atomic_publish(p, value) __atomic_store_n(p, value, __ATOMIC_RELEASE)
     """
     int my_processor()
     void keep_off_my_processor(pthread_t thread)
@@ -79,12 +80,13 @@ cdef extern from * nogil:
     int atomic_get(int*)
     void atomic_set(int*, int)
     int atomic_swap(int*, int)
-    int atomic_add(int*, int)
+    int atomic_see(int*)
+    void atomic_publish(int*, int)
 
 cdef enum:
     MOST_WORKERS = 256
     SPINS_BEFORE_SLEEP = 1000   # some 20 us of pauses
-    SPINS_BEFORE_YIELD = 20000  # the partner has lost its processor: give it ours
+    SPINS_BEFORE_YIELD = 2000   # some 40 to 100 us: the partner has lost its processor, give it ours
 
 
 cdef struct Mailbox:
@@ -100,7 +102,15 @@ cdef struct Mailbox:
     char apart[64]  # two workers' flags never share a cache line
 
 
+cdef struct Seat:
+    # a worker's place at barriers, of either level
+    int round[2]       # how often it has come there
+    int last_chunk[2]  # behind which all leave; of the barrier's first worker
+    char apart[112]    # from the next one's, and from the line that is fetched along with it
+
+
 cdef Mailbox* mailboxes[MOST_WORKERS]
+cdef Seat seats[MOST_WORKERS]
 cdef int workers_alive = 0  # besides the caller
 cdef int busy = 0
 
@@ -179,49 +189,65 @@ cdef int pool_acquire(int wanted) noexcept nogil:
     return min(wanted, workers_alive + 1)
 
 
+cdef inline int spin(int spins) noexcept nogil:
+    """Let some time pass, the longer the more often it has been tried."""
+    if spins < SPINS_BEFORE_YIELD:
+        relax()
+        return spins + 1
+    sched_yield()
+    return spins
+
+
+cdef void take_seats(int workers) noexcept nogil:
+    """Make the workers' barriers as if nobody had come yet."""
+    cdef int i, level
+    for i in range(workers):
+        for level in range(2):
+            seats[i].round[level], seats[i].last_chunk[level] = 0, INT_MAX
+
+
 cdef void pool_run(Task task, void* job, int workers) noexcept nogil:
     """task(job, i) for i in 0 .. workers - 1, all at the same time; back when all have ended."""
     cdef int i, spins
+    if workers > 1:  # a call that works alone may do so beside one that has the pool
+        take_seats(workers)
     for i in range(workers - 1):
         post(mailboxes[i], task, job)
     task(job, 0)
     for i in range(workers - 1):
         spins = 0
         while atomic_get(&mailboxes[i].full):
-            spins += 1
-            if spins > SPINS_BEFORE_YIELD:
-                sched_yield()
-            else:
-                relax()
+            spins = spin(spins)
 
 
 cdef void pool_release() noexcept nogil:
     atomic_set(&busy, 0)
 
 
-cdef void barrier_for(Barrier* barrier, int size) noexcept nogil:
-    """Make a barrier for `size` threads."""
-    barrier.waiting = barrier.round = 0
-    barrier.size = size
-    barrier.last_chunk = INT_MAX
+cdef Barrier barrier_of(int first, int size, int level) noexcept nogil:
+    """The barrier at which so many workers of a run meet, from worker `first` on."""
+    cdef Barrier barrier
+    barrier.first, barrier.size, barrier.level = first, size, level
+    return barrier
 
 
-cdef void barrier_wait(Barrier* barrier) noexcept nogil:
-    """Wait until all `size` threads have come; what they wrote before is then seen by all."""
-    cdef int spins = 0, this_round
+cdef void barrier_wait(const Barrier* barrier, int worker) noexcept nogil:
+    """Wait until all have come; what they wrote before is then seen by all.
+
+    Each says in a cache line of its own how often it has come, and reads all others': two transfers between cores, one
+    after the other, where a counter that all add to and a flag that the last one sets are four.
+    """
+    cdef int i, come, spins
+    cdef int* theirs
     if barrier.size <= 1:
         return
-    this_round = atomic_get(&barrier.round)
-    if atomic_add(&barrier.waiting, 1) == barrier.size:
-        atomic_set(&barrier.waiting, 0)
-        atomic_set(&barrier.round, this_round + 1)
-        return
-    while atomic_get(&barrier.round) == this_round:
-        spins += 1
-        if spins > SPINS_BEFORE_YIELD:
-            sched_yield()
-        else:
-            relax()
+    come = seats[worker].round[barrier.level] + 1
+    atomic_publish(&seats[worker].round[barrier.level], come)
+    for i in range(barrier.size):
+        theirs = &seats[barrier.first + i].round[barrier.level]
+        spins = 0
+        while atomic_see(theirs) - come < 0:
+            spins = spin(spins)
 
 
 cdef void forget_workers() noexcept nogil:

@@ -5,16 +5,23 @@
 # one below the other, then those of the next. So those alive at a step are the first so many: forward they leave from
 # the end, in the reverse direction they join there; and the rows of a chunk of steps are one stretch of memory.
 #
-# Workers share the batch where it is large enough: no synchronisation going forward, and two barriers a chunk
-# going back, where each takes other columns of the weight gradients, so that no sum is ever split. A small batch
-# of wide layers is shared by hidden units, with a barrier a step, two where a step is two products; so are weights that
-# are better not read by each.
+# Workers share the batch, in groups that share the hidden units of their rows. Groups do not synchronise going forward;
+# going back all meet twice a chunk, where each worker takes other columns of the weight gradients, so that no sum is
+# ever split. Within a group there is a barrier a step, two where a step is two products. Where there are rows enough a
+# group is one worker: larger ones are for few rows of wide layers, and for weights that are better not read by each.
 
 cdef enum:
     FORWARD_ROWS = 64  # rows (steps x batch) of a chunk going forward
 
-cdef double FLOPS_WORTH_A_BARRIER = 1e4  # some 1 us a step
-cdef double FLOPS_WORTH_TWO = 6e4        # where a step is two products: each is the smaller, too
+# Seconds, to choose groups by what a step would take: of a core with AVX2 or AVX-512 and a second-level cache of
+# LARGE_WEIGHTS, measured (bench/NOTES.md).
+cdef double A_FLOP = 1 / 130e9
+cdef double A_BYTE_FROM_L2 = 1 / 170e9
+cdef double A_BYTE_FROM_L3 = 1 / 30e9
+cdef double A_BYTE_FROM_ANOTHER_CORE = 1 / 2.5e9  # some 25 ns a cache line that it has just written
+cdef double A_BARRIER = 0.4e-6                    # and what waiting for the slowest costs
+cdef double A_WORKER_AT_IT = 0.05e-6              # each adds
+
 cdef double FLOPS_WORTH_A_LOOK = 1e9     # some 10 ms: then signals are looked for within a chunk, too
 
 
@@ -49,7 +56,6 @@ cdef struct Direction:
     const Py_ssize_t* alive  # rows at each step, own order; NULL for all
     const Py_ssize_t* row    # of packed sequences, own order: how many rows lie before those of the step
     const unsigned char* reset  # (T, B), own order: 1 where the state before the step is zero; NULL for nowhere
-    Barrier barrier
 
 
 cdef struct Sweep:
@@ -66,9 +72,10 @@ cdef struct Sweep:
     Py_ssize_t dz_row
     int directions
     int workers              # in all
-    bint by_units            # workers of a direction share hidden units, else rows
+    int groups               # of a direction: each has rows of its own
+    int members              # of a group: each has hidden units of its own
+    int row_parts            # going back: workers that compute different rows of the same columns of dW
     bint add                 # going back: to d_params, instead of writing them
-    bint meet                # they meet at its barrier in every chunk
     bint long_steps          # a step takes long enough to look for signals in each
     Interrupt interrupt
     Direction direction[2]
@@ -90,9 +97,11 @@ cdef Py_ssize_t forward_rows(const Sweep* s) noexcept nogil:
 
 cdef struct Share:
     # what one worker does of a direction
-    int worker
+    int number               # of the worker among all
+    int worker               # among those of the direction
     int workers
-    bint caller              # it is the calling thread's
+    Barrier all              # of the direction
+    Barrier group
     Py_ssize_t b             # rows b .. b + M - 1
     Py_ssize_t M
     Py_ssize_t panel         # hidden units from this panel on
@@ -119,7 +128,7 @@ cdef inline Rows reversed_in_time(Rows x, Py_ssize_t T) noexcept nogil:
 
 
 cdef struct Chunk:
-    # steps first .. first + n - 1 in own order; a row (t, b) of the chunk is number row_in(chunk, t) + b of `rows`
+    # steps first .. first + n - 1 in own order; going back a row (t, b) is number row_in(chunk, t) + b of `rows`
     Py_ssize_t first
     Py_ssize_t n
     Py_ssize_t rows
@@ -136,16 +145,6 @@ cdef Chunk placed(const Sweep* s, const Direction* d, Chunk chunk) noexcept nogi
     if d.row != NULL:
         chunk.before = min(d.row[chunk.first], d.row[chunk.first + chunk.n - 1])
     return chunk
-
-
-cdef Chunk chunk_from(const Sweep* s, const Direction* d, Py_ssize_t first) noexcept nogil:
-    """The chunk that begins with a step."""
-    cdef Chunk chunk
-    chunk.first, chunk.n, chunk.rows, chunk.before = first, 1, rows_of_step(s, d, first), 0
-    while first + chunk.n < s.T and chunk.rows + rows_of_step(s, d, first + chunk.n) <= s.chunk_rows:
-        chunk.rows += rows_of_step(s, d, first + chunk.n)
-        chunk.n += 1
-    return placed(s, d, chunk)
 
 
 cdef Chunk chunk_before(const Sweep* s, const Direction* d, Py_ssize_t end) noexcept nogil:
@@ -182,27 +181,41 @@ cdef int workers_wanted(const Sweep* s, int threads) noexcept nogil:
     return <int>min(<double>threads, 1 + s.directions * (input_part + recurrence) / WORK_WORTH_A_WORKER)
 
 
+cdef inline double largest_and_mean(Py_ssize_t n, Py_ssize_t parts) noexcept nogil:
+    """Of as equal parts of n as there are: half-way from the largest to the mean, where all have finished but some."""
+    return 0.5 * ((n + parts - 1) // parts + n / <double>parts)
+
+
+cdef double step_time(const Sweep* s, int groups, int members) noexcept nogil:
+    """Seconds that a step of the recurrence takes so many groups of so many, roughly."""
+    cdef Py_ssize_t panels = panels_for(s.H), a_unit = s.cell.gates * <Py_ssize_t>sizeof(real)
+    cdef double rows = largest_and_mean(s.B, groups), part = largest_and_mean(panels, members) / panels
+    cdef double time = part * rows * step_flops(s) * (sizeof(real) / 4) * A_FLOP, meeting
+    cdef bint large = part * a_unit * s.H * (s.I + s.P) > LARGE_WEIGHTS
+    time += part * a_unit * s.H * s.P * (A_BYTE_FROM_L3 if large else A_BYTE_FROM_L2)
+    if members > 1:
+        meeting = A_BARRIER + members * A_WORKER_AT_IT
+        meeting += (1 - part) * rows * s.P * sizeof(real) * A_BYTE_FROM_ANOTHER_CORE
+        time += meeting * (2 if s.cell.second else 1)
+    return time
+
+
 cdef void share_out(Sweep* s, int workers) noexcept nogil:
     """Decide how the workers divide the layer."""
-    cdef int d, each
-    cdef Py_ssize_t size = s.cell.gates * s.H * s.P * <Py_ssize_t>sizeof(real)
-    each = max(1, workers // s.directions)
-    s.by_units = s.B < 2 * each or size > LARGE_WEIGHTS
-    if s.by_units:
-        each = <int>min(<double>min(<Py_ssize_t>each, panels_for(s.H)),
-                        s.B * step_flops(s) / (FLOPS_WORTH_TWO if s.cell.second else FLOPS_WORTH_A_BARRIER))
-    if not s.by_units or each <= 1:
-        s.by_units = False
-        each = <int>min(<Py_ssize_t>max(1, workers // s.directions), s.B)
-    s.workers = each * s.directions if workers >= s.directions else 1
-    for d in range(s.directions):
-        barrier_for(&s.direction[d].barrier, each)
+    cdef int each = max(1, workers // s.directions), d, members, groups
+    cdef double least = INFINITY, time
+    for members in range(1, <int>min(<Py_ssize_t>each, panels_for(s.H)) + 1):
+        groups = <int>min(<Py_ssize_t>(each // members), s.B)
+        time = step_time(s, groups, members)
+        if time < least:
+            least, s.groups, s.members = time, groups, members
+    s.workers = s.groups * s.members * s.directions if workers >= s.directions else 1
 
 
 cdef Py_ssize_t first_row(const Sweep* s, int worker, int workers) noexcept nogil:
     """Where a worker's rows begin, so that all have about as many steps to do."""
     cdef Py_ssize_t b = 0, done = 0
-    if s.lengths == NULL:
+    if s.lengths == NULL or worker == workers:
         return s.B * worker // workers
     while b < s.B and done * workers < s.row_steps * worker:
         done += s.lengths[b]
@@ -210,41 +223,40 @@ cdef Py_ssize_t first_row(const Sweep* s, int worker, int workers) noexcept nogi
     return b
 
 
-cdef Share share_of(const Sweep* s, const Direction* d, int worker) noexcept nogil:
+cdef Share share_of(const Sweep* s, int number) noexcept nogil:
+    """The share of worker `number`, of the direction or, where it is alone, of each."""
     cdef Share share
     cdef Py_ssize_t panels = panels_for(s.H), state_panels = panels_for(s.P)
-    share.workers = d.barrier.size
-    share.worker = worker % share.workers
-    share.caller = worker == 0
-    share.b = share.panel = share.state_panel = 0
-    share.M = s.B
-    share.panels, share.state_panels = panels, state_panels
-    if s.by_units:
-        share.panel = panels * share.worker // share.workers
-        share.panels = panels * (share.worker + 1) // share.workers - share.panel
-        share.state_panel = state_panels * share.worker // share.workers
-        share.state_panels = state_panels * (share.worker + 1) // share.workers - share.state_panel
-    elif share.workers > 1:
-        share.b = first_row(s, share.worker, share.workers)
-        share.M = (s.B if share.worker == share.workers - 1 else first_row(s, share.worker + 1, share.workers)) \
-            - share.b
+    cdef int group, member
+    share.number = number
+    share.workers = s.groups * s.members
+    share.worker = number % share.workers
+    group, member = share.worker // s.members, share.worker % s.members
+    share.all = barrier_of(number - share.worker, share.workers, 0)
+    share.group = barrier_of(number - member, s.members, 1)
+    share.b = first_row(s, group, s.groups)
+    share.M = first_row(s, group + 1, s.groups) - share.b
+    share.panel = panels * member // s.members
+    share.panels = panels * (member + 1) // s.members - share.panel
+    share.state_panel = state_panels * member // s.members
+    share.state_panels = state_panels * (member + 1) // s.members - share.state_panel
     return share
 
 
-cdef inline bint goes_on(Sweep* s, Direction* d, const Share* share, int chunk) noexcept nogil:
-    """Whether a worker is to do its chunk of that number; if not, a signal has come and it leaves."""
-    if share.caller and (chunk or share.b):
+cdef inline bint goes_on(Sweep* s, const Barrier* barrier, const Share* share, int chunk) noexcept nogil:
+    """Whether a worker is to do its chunk of that number, in which it is at the barrier; if not, a signal has come."""
+    if share.number == 0 and (chunk or share.b):
         look_for_signals(&s.interrupt)
-    return not leaves(&s.interrupt, &d.barrier if s.meet else NULL, share.worker, chunk)
+    return not leaves(&s.interrupt, barrier, share.number, chunk)
 
 
 cdef inline bint interrupted(Sweep* s, const Share* share) noexcept nogil:
     """Within a chunk of long steps, whether a signal has come. What is left is not computed then; barriers are met."""
     if not s.long_steps:
         return False
-    if share.caller:
+    if share.number == 0:
         look_for_signals(&s.interrupt)
-    return leaves(&s.interrupt, NULL, 0, 0)
+    return leaves(&s.interrupt, NULL, share.number, 0)
 
 
 cdef inline int first_direction(const Sweep* s, int worker) noexcept nogil:

@@ -24,7 +24,8 @@ def needed():
 
 def run(kind, batch_sizes, cell, x, states, parameters):
     """As `run.run`, which packs inside the operator: here parameters may have no memory."""
-    results = _layer(x, batch_sizes, list(states), list(parameters), *kind, cell, torch.is_grad_enabled())
+    training = torch.is_grad_enabled()
+    results = _layer(x, batch_sizes, list(states), list(parameters), *kind, cell, training, kernels.build)
     return results[: _count(kind, cell)]
 
 
@@ -36,8 +37,12 @@ def _count(kind, cell):
 @torch.library.custom_op("fastrnn::layer", mutates_args=())
 def _layer(x: torch.Tensor, batch_sizes: torch.Tensor | None, states: list[torch.Tensor],
            parameters: list[torch.Tensor], name: str, activation: int, directions: int, bias: bool, input_size: int,
-           hidden_size: int, proj_size: int, cell: bool, training: bool) -> list[torch.Tensor]:
-    """Results, and in training cells, saved and middle, empty where there are none."""
+           hidden_size: int, proj_size: int, cell: bool, training: bool, build: str) -> list[torch.Tensor]:
+    """Results, and in training cells, saved and middle, empty where there are none.
+
+    The size of saved depends on the build of the kernels. That is an argument for torch, which keeps compiled code on
+    disk and finds it by an operator's arguments, to tell one build's code from another's.
+    """
     kind = Kind(name, activation, directions, bias, input_size, hidden_size, proj_size)
     call = _call(batch_sizes, states, parameters, kind, cell)
     results, kept = layer.forward(call, x, states, training)
@@ -46,7 +51,7 @@ def _layer(x: torch.Tensor, batch_sizes: torch.Tensor | None, states: list[torch
 
 @_layer.register_fake
 def _(x, batch_sizes, states, parameters, name, activation, directions, bias, input_size, hidden_size, proj_size, cell,
-      training):
+      training, build):
     kind = Kind(name, activation, directions, bias, input_size, hidden_size, proj_size)
     sizes, steps, H = kind.state_sizes(), x.shape[:-1], hidden_size
     if cell:
@@ -85,7 +90,7 @@ def _(inputs, *rest):
 
 
 def _setup_context(ctx, inputs, output):
-    x, batch_sizes, states, parameters, *kind, cell, training = inputs
+    x, batch_sizes, states, parameters, *kind, cell, training, _ = inputs
     ctx.kind, ctx.cell, ctx.states, ctx.results = Kind(*kind), cell, len(states), _count(Kind(*kind), cell)
     results, kept = output[: ctx.results], output[ctx.results :]
     cells = results[1] if cell and ctx.kind.memory else None
@@ -100,7 +105,7 @@ def _backward(ctx, grads):
     found = _layer_backward(list(inputs), ctx.batch_sizes, list(kept), list(grads[: ctx.results]), ctx.states,
                             *ctx.kind, ctx.cell)
     d_states, d_parameters = found[1 : 1 + ctx.states], found[1 + ctx.states :]
-    return found[0], None, d_states, d_parameters, *[None] * 9
+    return found[0], None, d_states, d_parameters, *[None] * 10
 
 
 _layer.register_autograd(_backward, setup_context=_setup_context)
