@@ -190,7 +190,7 @@ cdef int pool_acquire(int wanted) noexcept nogil:
 
 
 cdef inline int spin(int spins) noexcept nogil:
-    """Let some time pass, the longer the more often it has been tried."""
+    """Let some time pass while waiting, for the `spins`th time; the number for the next."""
     if spins < SPINS_BEFORE_YIELD:
         relax()
         return spins + 1

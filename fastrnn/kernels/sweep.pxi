@@ -202,7 +202,7 @@ cdef double step_time(const Sweep* s, int groups, int members) noexcept nogil:
 
 cdef void share_out(Sweep* s, int workers) noexcept nogil:
     """Decide how the workers divide the layer."""
-    cdef int each = max(1, workers // s.directions), d, members, groups
+    cdef int each = max(1, workers // s.directions), members, groups
     cdef double least = INFINITY, time
     for members in range(1, <int>min(<Py_ssize_t>each, panels_for(s.H)) + 1):
         groups = <int>min(<Py_ssize_t>(each // members), s.B)
