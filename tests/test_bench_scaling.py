@@ -54,12 +54,14 @@ def test_a_filter_that_finds_nothing(scaling, capsys):
 
 
 def test_a_gpu_is_asked_for_what_torch_gives(bench):
-    """With the CPU for the GPU: torch's own results, and a call that waits for them."""
+    """With the CPU for the GPU: torch's own results, of full precision, and a call that waits for them."""
     case, gpu, waits = bench.case.Case("GRU", "training", 4, 2, 3, 5), bench.peers.Cuda(), []
     cuda = SimpleNamespace(synchronize=lambda: waits.append(1))
     devices = {"cuda": torch.device("cpu")}
-    gpu.torch = SimpleNamespace(**vars(torch) | {"cuda": cuda, "device": devices.get})
+    cudnn = SimpleNamespace(allow_tf32=True)  # torch's own cannot be set once torch's test helpers were imported
+    stand_ins = {"cuda": cuda, "device": devices.get, "backends": SimpleNamespace(cudnn=cudnn)}
+    gpu.torch = SimpleNamespace(**vars(torch) | stand_ins)
     arrays = case.arrays()
     call, read = gpu.prepare(case, arrays, None)
     bench.measure.check("the GPU", read(call()), bench.measure.truth(case, arrays))
-    assert waits == [1]
+    assert waits == [1] and not cudnn.allow_tf32
