@@ -2,9 +2,9 @@
 # gradients of input, weights and biases as products over its rows, those of one step behind those of the other.
 
 cdef Py_ssize_t backward_workspace(const Sweep* s) noexcept nogil:
-    """Packed operands of a chunk's weight gradients, and gathered columns of dz; gathered states and a step's dz."""
+    """Packed operands of a chunk's weight gradients, gathered columns of dz; gathered states, a step's dz and sums."""
     cdef Py_ssize_t panels = operand_panels(s) // column_parts(s) + 1
-    return s.chunk_rows * (PANEL * panels + GRADIENT_ROWS) + s.B * (s.P + s.H + s.dz_row)
+    return s.chunk_rows * (PANEL * panels + GRADIENT_ROWS) + s.B * (s.P + s.H + s.dz_row + padded_row(s.P))
 
 
 cdef inline real* dz_at(const Sweep* s, const Direction* d, const Chunk* chunk, Py_ssize_t t) noexcept nogil:
@@ -95,6 +95,9 @@ cdef void backward_chain(Sweep* s, Direction* d, const Share* share, const Chunk
     step.recurrent.columns = own_states(s, share)
     step.recurrent.a_row = s.dz_row
     step.recurrent.start_row = s.P
+    step.recurrent.out = scratch + share.M * (s.P + s.H + s.dz_row)
+    step.recurrent.out_row = padded_row(s.P)
+    step.recurrent.out_block = 0
     if s.cell.second:
         step.second.w = own_panels(d.w_second, share, 1)
         step.second.K = d.w_second.K

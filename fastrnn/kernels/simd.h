@@ -26,6 +26,9 @@ typedef __typeof__((vec){0} < (vec){0}) bits;
 enum { LANES = VECTOR_BYTES / sizeof(REAL), WIDTH = 2, PANEL = WIDTH * LANES, MOST_TILES = 8 };
 enum { CACHE_LINE = 64 / sizeof(REAL) };
 
+/* Steps of k in one turn of a tile's loop. With 16 registers compilers do not keep all sums there through four. */
+enum { STEPS = TILE_VECTORS < 24 ? 1 : 4 };
+
 typedef struct { REAL values[TILE_VECTORS * VECTOR_BYTES / sizeof(REAL)]; } __attribute__((aligned(64))) tile_values;
 typedef struct { tile_values tiles[3 * MOST_TILES]; } strip_values;
 
@@ -33,12 +36,26 @@ typedef struct { tile_values tiles[3 * MOST_TILES]; } strip_values;
  * leave the second-level cache, of 512 KiB to 2 MiB, at every step. */
 #define LARGE_WEIGHTS (1 << 21)
 
+/* Weights of fewer numbers stay in the second-level cache: they need not be fetched ahead. */
+#define SMALL_WEIGHTS (LARGE_WEIGHTS / 8 / (ptrdiff_t)sizeof(REAL))
+
 /* Fetch what is soon read, into the second-level cache; what is soon read and written. */
 static inline void fetch(const real *p) { __builtin_prefetch(p, 0, 2); }
 static inline void prefetch(const real *p) { __builtin_prefetch(p, 1); }
 static inline vec load(const real *p) { return *(const unaligned_vec *)p; }
 static inline void store(real *p, vec v) { *(unaligned_vec *)p = v; }
 static inline vec splat(real x) { return x - (vec){0}; }
+
+/* p, of which the compiler knows no more how it came about: else it keeps an address for each step of an unrolled loop
+ * and mixes their instructions, for which there are not registers enough. */
+static inline const real *fresh(const real *p) { __asm__ volatile("" : "+r"(p)); return p; }
+
+/* v, in a register: else an operand of several products is read from memory in each, at two reads a cycle. */
+#if defined(__x86_64__)
+static inline vec in_register(vec v) { __asm__("" : "+v"(v)); return v; }
+#else
+static inline vec in_register(vec v) { return v; }
+#endif
 
 /* Lane by lane yes where a < b, else no. A NaN compares false: put the operand that must survive in no. */
 static inline vec where_less(vec a, vec b, vec yes, vec no) {

@@ -13,11 +13,15 @@ cdef extern from "simd.h" nogil:
     const int TILE_VECTORS
     const int MOST_TILES
     const int CACHE_LINE
+    const int STEPS
     const Py_ssize_t LARGE_WEIGHTS
+    const Py_ssize_t SMALL_WEIGHTS
     const bint REAL_IS_DOUBLE
     const real ROUNDER
     void fetch(const real* p)
     void prefetch(const real* p)
+    const real* fresh(const real* p)
+    vec in_register(vec v)
     vec load(const real* p)
     void store(real* p, vec v)
     vec splat(real x)

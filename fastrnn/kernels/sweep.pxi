@@ -355,7 +355,7 @@ cdef void begin_step(const Sweep* s, const Direction* d, const Share* share, Ste
     step.recurrent.blocks = step.second.blocks = 1
     step.recurrent.a_k = step.second.a_k = 1
     step.recurrent.cell = step.second.cell = step
-    step.second.start = NULL
+    step.recurrent.out = step.second.out = step.second.start = NULL
     step.second.start_row = 0
     step.second.together = 1
 

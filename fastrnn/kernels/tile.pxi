@@ -7,7 +7,7 @@
 #   out[m, n] = ((start[m, n] + a[m, 0] w[0, n]) + a[m, 1] w[1, n]) + ...                                  (1)
 #
 # one accumulator, k in order, whatever the tile: a row's bits depend neither on the other rows nor on how
-# rows and columns are shared among threads.
+# rows and columns are shared among threads. Where there are many k the sums rest in memory between blocks of them.
 #
 # A tile's shape follows from the registers. Few rows take several panels, since a chain of fused multiply-adds
 # has a latency of four and two start in a cycle: eight sums must be under way. Rows are dealt evenly (8 rows
@@ -23,6 +23,9 @@ cdef enum:
     MOST_PANELS = 4
     FETCHING_ROWS = 4        # from so many on, in builds of so many sums, a tile has time to fetch weights ahead
     FETCHING_VECTORS = 24
+    MOST_LINES = 4           # of the cache that it fetches in a turn of its loop
+    K_OF_A_BLOCK = 1024      # a strip of so many k stays in the second-level cache, beside the rows multiplied by it;
+    ROWS_WORTH_BLOCKS = 24   # with fewer rows a strip is read too few times to matter
 
 
 ctypedef void (*Finish)(const void* cell, real* tile, Py_ssize_t tile_row, Py_ssize_t m, Py_ssize_t rows,
@@ -30,7 +33,7 @@ ctypedef void (*Finish)(const void* cell, real* tile, Py_ssize_t tile_row, Py_ss
 
 
 cdef struct Product:
-    real* out               # (blocks, M, columns)
+    real* out               # (blocks, M, columns); with finish room for sums between blocks of k, or NULL
     Py_ssize_t out_block
     Py_ssize_t out_row
     const real* start       # likewise; NULL for zeros, start_row = 0 for the same in all rows
@@ -44,6 +47,7 @@ cdef struct Product:
     Py_ssize_t M
     Py_ssize_t K            # w.K, or 0: out = finish(start)
     Panels w
+    const real* next         # weights that are read behind these
     int together            # panels that finish needs at once: 1, 2 or 3
     Py_ssize_t columns      # those of out that may be written and of start that may be read
     Finish finish
@@ -96,43 +100,68 @@ cdef inline vec load_columns(const real* source, Py_ssize_t columns) noexcept no
     return load(values.values)
 
 
-cdef inline void tile_of(const int rows, const int panels, const Product* p, real* out, Py_ssize_t out_row,
-                         const real* start, Py_ssize_t start_row, const real* a, const real* w,
-                         const real* ahead, Py_ssize_t ahead_k) noexcept nogil:
-    """(1) for rows x panels, both known to the compiler, which then keeps acc in registers.
-
-    Where the processor has time for it, weights that are read later are fetched: from `ahead` on, ahead_k a step of k.
-    """
-    cdef vec acc[24]
+cdef inline void add_products(const int rows, const int vectors, vec* acc, const real* a, Py_ssize_t a_row,
+                              const real* w, Py_ssize_t w_panel) noexcept nogil:
+    """One step of k."""
     cdef vec held[8]
     cdef vec x
-    cdef Py_ssize_t k, n
+    cdef int m, v
+    if vectors < rows:
+        for v in range(vectors):
+            held[v] = load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES)
+        for m in range(rows):
+            x = splat(a[m * a_row])
+            for v in range(vectors):
+                acc[m * vectors + v] = acc[m * vectors + v] + x * held[v]
+    else:
+        for m in range(rows):
+            held[m] = splat(a[m * a_row])
+        for v in range(vectors):
+            x = load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES)
+            if rows > 1:
+                x = in_register(x)
+            for m in range(rows):
+                acc[m * vectors + v] = acc[m * vectors + v] + held[m] * x
+
+
+cdef inline void tile_of(const int rows, const int panels, const Product* p, real* out, Py_ssize_t out_row,
+                         const real* start, Py_ssize_t start_row, const real* a, const real* w,
+                         const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
+    """(1) for rows x panels, both known to the compiler, which then keeps acc in registers.
+
+    Weights that are read later are fetched: from `ahead` on, unless it is NULL, ahead_turn in a turn of the loop.
+    """
+    cdef vec acc[24]
+    cdef Py_ssize_t k = 0, n, lines
     cdef Py_ssize_t w_panel = p.w.K * PANEL, a_row = p.a_row, a_k = p.a_k
     cdef int m, v
     cdef int vectors = panels * WIDTH
+    cdef bint fetching = rows >= FETCHING_ROWS and TILE_VECTORS >= FETCHING_VECTORS
     for m in range(rows):
         for v in range(vectors):
             acc[m * vectors + v] = splat(0) if start == NULL else load(start + m * start_row + v * LANES)
-    for k in range(p.K):
-        if rows >= FETCHING_ROWS and TILE_VECTORS >= FETCHING_VECTORS:
-            fetch(ahead)
-            ahead += ahead_k
-        if vectors < rows:
-            for v in range(vectors):
-                held[v] = load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES)
-            for m in range(rows):
-                x = splat(a[m * a_row])
-                for v in range(vectors):
-                    acc[m * vectors + v] = acc[m * vectors + v] + x * held[v]
-        else:
-            for m in range(rows):
-                held[m] = splat(a[m * a_row])
-            for v in range(vectors):
-                x = load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES)
-                for m in range(rows):
-                    acc[m * vectors + v] = acc[m * vectors + v] + held[m] * x
+    lines = 0 if ahead == NULL else min(MOST_LINES, (ahead_turn + CACHE_LINE - 1) // CACHE_LINE)
+    while k + STEPS <= p.K:
+        if fetching:
+            for n in range(lines):
+                fetch(ahead + n * CACHE_LINE)
+            ahead += ahead_turn
+        if STEPS == 4:
+            add_products(rows, vectors, acc, a, a_row, w, w_panel)
+            a = fresh(a + a_k)
+            add_products(rows, vectors, acc, a, a_row, w + PANEL, w_panel)
+            a = fresh(a + a_k)
+            add_products(rows, vectors, acc, a, a_row, w + 2 * PANEL, w_panel)
+            a = fresh(a + a_k)
+        add_products(rows, vectors, acc, a, a_row, w + (STEPS - 1) * PANEL, w_panel)
+        a += a_k
+        w += STEPS * PANEL
+        k += STEPS
+    while STEPS > 1 and k < p.K:
+        add_products(rows, vectors, acc, a, a_row, w, w_panel)
         a += a_k
         w += PANEL
+        k += 1
     for m in range(rows):
         for v in range(vectors):
             store(out + m * out_row + v * LANES, acc[m * vectors + v])
@@ -140,32 +169,32 @@ cdef inline void tile_of(const int rows, const int panels, const Product* p, rea
 
 cdef inline void tile_of_rows(const int rows, Py_ssize_t panels, const Product* p, real* out,
                               Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* a,
-                              const real* w, const real* ahead, Py_ssize_t ahead_k) noexcept nogil:
+                              const real* w, const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
     if panels == 1:
-        tile_of(rows, 1, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
+        tile_of(rows, 1, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
     elif rows * 2 * WIDTH <= TILE_VECTORS and panels == 2:
-        tile_of(rows, 2, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
+        tile_of(rows, 2, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
     elif rows * 3 * WIDTH <= TILE_VECTORS and panels == 3:
-        tile_of(rows, 3, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
+        tile_of(rows, 3, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
     elif rows * 4 * WIDTH <= TILE_VECTORS:
-        tile_of(rows, 4, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
+        tile_of(rows, 4, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
 
 
 cdef void tile(Py_ssize_t rows, Py_ssize_t panels, const Product* p, real* out, Py_ssize_t out_row,
                const real* start, Py_ssize_t start_row, const real* a, const real* w, const real* ahead,
-               Py_ssize_t ahead_k) noexcept nogil:
+               Py_ssize_t ahead_turn) noexcept nogil:
     if rows == 6:
-        tile_of_rows(6, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
+        tile_of_rows(6, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
     elif rows == 5:
-        tile_of_rows(5, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
+        tile_of_rows(5, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
     elif rows == 4:
-        tile_of_rows(4, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
+        tile_of_rows(4, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
     elif rows == 3:
-        tile_of_rows(3, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
+        tile_of_rows(3, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
     elif rows == 2:
-        tile_of_rows(2, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
+        tile_of_rows(2, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
     elif rows == 1:
-        tile_of_rows(1, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_k)
+        tile_of_rows(1, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
 
 
 cdef inline Py_ssize_t most_panels(Py_ssize_t rows) noexcept nogil:
@@ -182,6 +211,16 @@ cdef inline void prefetch_tile(const real* out, Py_ssize_t out_row, Py_ssize_t r
             n += CACHE_LINE
 
 
+cdef inline const real* part_ahead(const Product* p, const real* ahead, Py_ssize_t panels,
+                                   Py_ssize_t n) noexcept nogil:
+    """Where a tile goes on to fetch if n numbers of those panels have been fetched; NULL behind them."""
+    cdef Py_ssize_t panel
+    if ahead == NULL:
+        return NULL
+    panel = n // (p.K * PANEL)
+    return ahead + panel * p.w.K * PANEL + n % (p.K * PANEL) if panel < panels else NULL
+
+
 cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t panels, real* out,
                          Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* a,
                          const real* w, const real* ahead, Py_ssize_t number) noexcept nogil:
@@ -192,7 +231,7 @@ cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py
     there begins when that is: what the next one begins from is fetched ahead, too.
     """
     cdef Py_ssize_t widest = most_panels(rows), panel = 0, i, r
-    cdef Py_ssize_t ahead_k = (panels * PANEL * rows + p.M - 1) // p.M
+    cdef Py_ssize_t ahead_turn = (STEPS * panels * PANEL * rows + p.M - 1) // p.M
     while panel < panels:
         for i in range(tiles):
             r = i * rows
@@ -200,8 +239,17 @@ cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py
                 prefetch_tile(out + (r + rows) * out_row + panel * PANEL, out_row, rows, min(widest, panels - panel))
             tile(rows, min(widest, panels - panel), p, out + r * out_row + panel * PANEL, out_row,
                  NULL if start == NULL else <real*>start + r * start_row + panel * PANEL, start_row, a + r * p.a_row,
-                 w + panel * p.w.K * PANEL, ahead + (number + i) * ahead_k * p.w.K, ahead_k)
+                 w + panel * p.w.K * PANEL,
+                 part_ahead(p, ahead, panels, (number + i) * ahead_turn * (p.K // STEPS)), ahead_turn)
         panel += widest
+
+
+cdef inline const real* next_strip(const Product* p, const real* w, Py_ssize_t panels) noexcept nogil:
+    """Weights that are read behind these panels; NULL for small ones, which stay in the cache."""
+    if TILE_VECTORS < FETCHING_VECTORS or p.K == 0 or p.w.count * PANEL * p.w.K < SMALL_WEIGHTS:
+        return NULL
+    w += panels * PANEL * p.w.K
+    return w if w < p.w.data + p.w.count * PANEL * p.w.K else p.next
 
 
 cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t column,
@@ -211,14 +259,12 @@ cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t til
     cdef real* values = stage.tiles[0].values
     cdef const real* a = p.a + block * p.a_block + m * p.a_row
     cdef const real* w = p.w.data + column * p.w.K
-    cdef const real* ahead = w + panels * PANEL * p.w.K
+    cdef const real* ahead = next_strip(p, w, panels)
     cdef const real* start = NULL
     cdef real* out
     cdef Py_ssize_t start_row = p.start_row, width = panels * PANEL, columns = min(width, p.columns - column), r
     if p.start != NULL:
         start = p.start + block * p.start_block + m * start_row + column
-    if column + width >= p.w.count * PANEL:
-        ahead = p.w.data
     if p.finish == NULL and columns == width:
         out = p.out + block * p.out_block + m * p.out_row + column
         tiles_of_strip(p, tiles, rows, panels, out, p.out_row, start, start_row, a, w, ahead, m // rows)
@@ -247,7 +293,7 @@ cdef inline void strips_of_tiles(const Product* p, Py_ssize_t block, Py_ssize_t 
         i += MOST_TILES
 
 
-cdef void product(const Product* p) noexcept nogil:
+cdef void strips(const Product* p) noexcept nogil:
     """(1) for every block and row, strip after strip: all weights are read once."""
     cdef Py_ssize_t most = min(MOST_ROWS, TILE_VECTORS // (p.together * WIDTH))
     cdef Py_ssize_t tiles, rows, taller, widest, panels, panel = 0, block
@@ -264,3 +310,28 @@ cdef void product(const Product* p) noexcept nogil:
             strips_of_tiles(p, block, 0, taller, rows + 1, panel * PANEL, panels)
             strips_of_tiles(p, block, taller * (rows + 1), tiles - taller, rows, panel * PANEL, panels)
         panel += panels
+
+
+cdef void blocks_of_k(const Product* p) noexcept nogil:
+    """(1), the sums in out between one block and the next."""
+    cdef Product part = p[0]
+    cdef Py_ssize_t k = 0
+    part.K, part.finish = K_OF_A_BLOCK, NULL
+    while p.K - k >= 2 * K_OF_A_BLOCK:
+        part.next = part.w.data + K_OF_A_BLOCK * PANEL
+        strips(&part)
+        part.a += K_OF_A_BLOCK * p.a_k
+        part.w.data = <real*>part.next
+        part.start, part.start_block, part.start_row = p.out, p.out_block, p.out_row
+        k += K_OF_A_BLOCK
+    part.K, part.finish, part.next = p.K - k, p.finish, p.next
+    strips(&part)
+
+
+cdef void product(Product* p) noexcept nogil:
+    """(1): many k in blocks, for which there has to be room in out."""
+    p.next = p.w.data
+    if p.K >= 2 * K_OF_A_BLOCK and p.M >= ROWS_WORTH_BLOCKS and p.out != NULL:
+        blocks_of_k(p)
+    else:
+        strips(p)
