@@ -99,7 +99,7 @@ class Module:
         self.params.assign(matching(self.params.shapes, state_dict, prefix))
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name not in ("_engine", "_packed")}
+        return {name: value for name, value in vars(self).items() if name not in ("_engine", "_packed", "_reserve")}
 
     def __setstate__(self, state):
         vars(self).update(state)
@@ -112,13 +112,17 @@ class Module:
 class Tape:
     """What a training forward keeps for its backward pass, which uses it up.
 
-    It refers to the caller's input without copying it: leave that array as it is until the backward pass.
+    It refers to the caller's input without copying it: leave that array as it is until the backward pass. A layer takes
+    the memory of the last one used up for the next, until it is called without one.
     """
 
     __slots__ = ("_module", "_saved", "_version")
 
     def __init__(self, module, saved):
         self._module, self._saved, self._version = module, saved, module.params.version
+
+    def __copy__(self):
+        raise TypeError("tape: expected one owner of its arrays, got a shallow copy; copy.deepcopy copies them, too")
 
     def __repr__(self):
         return f"<{'used' if self._saved is None else 'open'} tape of {self._module!r}>"

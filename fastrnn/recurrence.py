@@ -40,7 +40,7 @@ def offsets(params, names):
 
 
 def forward(engine, weights, activation, x, states, output, finals, lengths=None, reset=None, *, cells=None,
-            training=False, threads=None):
+            training=False, room=np.empty, threads=None):
     """One layer over x (T, B, I).
 
     Parameters
@@ -55,6 +55,8 @@ def forward(engine, weights, activation, x, states, output, finals, lengths=None
         Written; in training an LSTM has to have it.
     training : bool
         Keep what the way back needs.
+    room : callable
+        Makes the arrays for that: `np.empty`, or what does the same.
     threads : int, optional
         Most threads to use, if not those of `get_num_threads`.
 
@@ -65,9 +67,9 @@ def forward(engine, weights, activation, x, states, output, finals, lengths=None
     saved = middle = None
     D, one_step = len(weights), (1, states[0].shape[1])
     if training and weights[0].saved_columns:
-        saved = np.empty((D, *x.shape[:2], weights[0].saved_columns), x.dtype)
+        saved = room((D, *x.shape[:2], weights[0].saved_columns), x.dtype)
     if weights[0].middle_columns:
-        middle = np.empty((D, *(x.shape[:2] if training else one_step), weights[0].middle_columns), x.dtype)
+        middle = room((D, *(x.shape[:2] if training else one_step), weights[0].middle_columns), x.dtype)
     if x.shape[0] and x.shape[1]:
         (h0, c0), (h_n, c_n) = _pair(states), _pair(finals)
         engine.layer_forward(weights, activation, x, h0, c0, output, cells, h_n, c_n, saved, middle, lengths, reset,

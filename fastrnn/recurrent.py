@@ -6,7 +6,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastrnn import recurrence
+from fastrnn import recurrence, reserve
 from fastrnn.arguments import boolean, out_array, positive_integer, probability, real_array, with_shape
 from fastrnn.layout import Layout
 from fastrnn.module import Module, Tape
@@ -89,6 +89,10 @@ class Recurrent(Module):
     def _names(self, layer):
         """Names that the parameters of a layer may have, for each direction."""
         return [[f"{name}_l{layer}{suffix}" for name in PARAMETERS] for suffix in self._suffixes]
+
+    def _start(self):
+        super()._start()
+        self._reserve = reserve.Reserve()
 
     def _pack(self):
         return [recurrence.pack(self._engine, self._cell, self.params, self._names(layer))
@@ -216,6 +220,8 @@ class Recurrent(Module):
 
     def _infer(self, input, hx, lengths, reset, out, return_cells):
         """output, state and, with return_cells, cells of a call."""
+        if self._reserve:
+            self._reserve.clear()
         if lengths is None and reset is None and not return_cells:
             result = self._engine.infer(self._packed_weights(), self._activation, input, hx, out, False,
                                         self.batch_first, get_num_threads())
@@ -259,9 +265,11 @@ class Recurrent(Module):
     def _train(self, input, hx, lengths, reset, return_cells=False):
         """output, state, cells (or None) and tape of a forward."""
         drops = self.dropout and self.num_layers > 1
+        room = self._reserve.empty if self._reserve else np.empty
         if lengths is None and reset is None and not return_cells and not drops:
             packed = self._packed_weights()
-            found = self._engine.train(packed, self._activation, input, hx, False, self.batch_first, get_num_threads())
+            found = self._engine.train(packed, self._activation, input, hx, room, False, self.batch_first,
+                                       get_num_threads())
             if found is not None:
                 (output, state), hx, records = found
                 return output, state, None, Tape(self, (records, hx, packed, self.batch_first, None))
@@ -279,7 +287,8 @@ class Recurrent(Module):
                 cells = layout.empty(self._cells_size(), self.dtype, last)
             record = recurrence.forward(
                 self._engine, self._packed_weights()[layer], self._activation, x, self._part(states, layer), output,
-                self._part(finals, layer), layout.lengths, layout.reset, cells=cells, training=True)
+                self._part(finals, layer), layout.lengths, layout.reset, cells=cells, training=True,
+                room=room)
             output.flags.writeable = False
             if cells is not None:
                 cells.flags.writeable = False
@@ -292,15 +301,22 @@ class Recurrent(Module):
 
     def _back(self, tape, d_output, d_hx, d_cells, into):
         records, states, packed, layout, masks = Tape._use(tape, self)
-        gradients = None
-        if isinstance(layout, bool):  # of the short way, which has to know no more than `batch_first`
+        used, short, gradients = records, isinstance(layout, bool), None
+        if short:  # which has to know no more than `batch_first`
             if d_cells is None:
                 gradients = self._back_short(records, states, packed, layout, d_output, d_hx, into)
             if gradients is None:
                 records, states, layout, masks = self._as_long(records, states, layout)
         if gradients is None:
             gradients = self._back_long(records, states, packed, layout, masks, d_output, d_hx, d_cells, into)
+        self._keep_memory(used, short)
         return tape._close(gradients, into)
+
+    def _keep_memory(self, records, short):
+        """The large arrays of used records, but those that the caller has: the long way shows cells."""
+        saved = records[0][3]
+        if saved is not None and saved.nbytes >= reserve.LARGE:
+            self._reserve.keep([array for record in records for array in record[2 if short else 3:]])
 
     def _back_short(self, records, states, packed, batch_first, d_output, d_hx, into):
         """Gradients by one compiled call, or None where it does not take these."""

@@ -21,6 +21,12 @@ def threads():
     fastrnn.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def memory_of_small_tapes_is_used_again(monkeypatch):
+    """As that of large ones is."""
+    monkeypatch.setattr(fastrnn.reserve, "LARGE", 1)
+
+
 @pytest.fixture
 def torch_seed():
     """torch's random numbers begin anew."""

@@ -58,6 +58,23 @@ def test_any_number_of_threads(kind, T, B, I, H, bidirectional):
             assert all_same(layer(x, **options), alone[: len(alone) // 2])
 
 
+@pytest.mark.parametrize(("kind", "H"), [("RNN", 2070), ("LSTM", 530), ("GRU", 1050)])
+def test_sums_of_thousands_in_blocks_of_k(kind, H):
+    """Going back, sums over gates and units of many rows rest in memory; those of few rows do not."""
+    rng = np.random.default_rng(0)
+    layer, B = make(kind, 40, H), 41
+    x, d = rng.standard_normal((3, B, 40), np.float32), rng.standard_normal((3, B, H), np.float32)
+    fastrnn.set_num_threads(1)
+    expected, together = passes(layer, x, d), layer.backward(layer.forward(x)[2], d)
+    for threads in (1, 3):
+        fastrnn.set_num_threads(threads)
+        assert all_same(passes(layer, x, d), expected)
+        for b in (0, 7, B - 1):
+            row = slice(b, b + 1)
+            alone = layer.backward(layer.forward(x[:, row])[2], d[:, row])
+            assert same(alone.input, together.input[:, row]) and all_same(alone.hx, rows_of(together.hx, row))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_lengths_are_rows_alone(kind, bidirectional):

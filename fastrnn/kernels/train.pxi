@@ -12,12 +12,12 @@ cdef real* numbers(object array) except? NULL:
     return <real*>view.buf
 
 
-cdef object kept(const Shape* s, Py_ssize_t columns, object dtype):
+cdef object kept(object room, const Shape* s, Py_ssize_t columns, object dtype):
     """An array for what each direction keeps of every row's step; None if that is nothing."""
-    return empty((s.directions, s.T, s.B, columns), dtype) if columns else None
+    return room((s.directions, s.T, s.B, columns), dtype) if columns else None
 
 
-cdef tuple new_record(const Shape* s, int layer, Weights w, object x, object result, object dtype):
+cdef tuple new_record(object room, const Shape* s, int layer, Weights w, object x, object result, object dtype):
     """What a layer's forward reads and writes and the way back needs."""
     output, cells = result, None
     if s.cell:  # of one step the results are output and cells
@@ -26,8 +26,8 @@ cdef tuple new_record(const Shape* s, int layer, Weights w, object x, object res
     else:
         output = result[0] if layer == s.layers - 1 else empty((s.T, s.B, s.directions * s.P), dtype)
         if s.memory:
-            cells = empty((s.T, s.B, s.directions * s.H), dtype)
-    return (x, output, cells, kept(s, w.cell.saved * whole_vectors(s.H), dtype), kept(s, s.middle, dtype))
+            cells = room((s.T, s.B, s.directions * s.H), dtype)
+    return (x, output, cells, kept(room, s, w.cell.saved * whole_vectors(s.H), dtype), kept(room, s, s.middle, dtype))
 
 
 cdef int aim_recorded(Sweep* sweep, list layers, int layer, int activation, const Shape* s, tuple record,
@@ -66,8 +66,8 @@ cdef int train_layer(list layers, int layer, int activation, const Shape* s, tup
     return sweep_forward(&sweep, layers[layer], threads, NULL, 0)
 
 
-cdef object train_held(Held* held, list layers, int activation, object x, object hx, bint cell, bint batch_first,
-                       int threads):
+cdef object train_held(Held* held, list layers, int activation, object x, object hx, object room, bint cell,
+                       bint batch_first, int threads):
     cdef Shape s
     cdef States before, after
     cdef Py_buffer* input = hold(held, x, 0)
@@ -85,7 +85,7 @@ cdef object train_held(Held* held, list layers, int activation, object x, object
     hold_states(held, result if cell else result[1], PyBUF_WRITABLE, &s, &after)
     for layer in range(s.layers):
         PyErr_CheckSignals()
-        record = new_record(&s, layer, (<tuple>layers[layer])[0], x, result, dtype)
+        record = new_record(room, &s, layer, (<tuple>layers[layer])[0], x, result, dtype)
         train_layer(layers, layer, activation, &s, record, before, after, threads)
         records.append(record)
         x = record[1]
@@ -95,8 +95,11 @@ cdef object train_held(Held* held, list layers, int activation, object x, object
     return result, hx, records
 
 
-def train(list layers not None, int activation, object x, object hx, bint cell, bint batch_first, int threads):
+def train(list layers not None, int activation, object x, object hx, object room, bint cell, bint batch_first,
+          int threads):
     """Forward for training: what `infer` returns, the initial states, and a record of each layer.
+
+    room makes the arrays that stay with the records: `np.empty`, or what does the same.
 
     The first record's x and the last one's output are as the caller lays them out. What the way back needs of the
     results is read-only.
@@ -104,7 +107,7 @@ def train(list layers not None, int activation, object x, object hx, bint cell, 
     cdef Held held
     held.count = 0
     try:
-        return train_held(&held, layers, activation, x, hx, cell, batch_first, threads)
+        return train_held(&held, layers, activation, x, hx, room, cell, batch_first, threads)
     finally:
         release(&held)
 
