@@ -84,6 +84,7 @@ cdef void affine(Rows y, const real* bias, Rows x, Panels w, Py_ssize_t columns,
     p.a_k = 1
     p.K = w.K
     p.w = w
+    p.backwards = False
     p.together = 1
     p.columns = columns
     p.finish = NULL
@@ -130,6 +131,7 @@ cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_
     p.blocks = 1
     p.K = x.K
     p.w = x
+    p.backwards = False
     p.together = 1
     p.columns = x.columns
     p.finish = NULL
@@ -139,6 +141,7 @@ cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_
         p.out = dw + m * dw_row
         p.start = p.out if add else NULL
         product(&p)
+        p.backwards = not p.backwards
         m += p.M
 
 

@@ -361,7 +361,8 @@ cdef void begin_step(const Sweep* s, const Direction* d, const Share* share, Ste
 
 
 cdef void states_and_saved(const Direction* d, const Share* share, Py_ssize_t t, Step* step) noexcept nogil:
-    """Point step at what belongs to step t."""
+    """Point step at what belongs to step t; its strips go the other way than those of the steps beside it."""
+    step.recurrent.backwards = step.second.backwards = t & 1
     step.h = rows_at(d.h, t, share.b).data
     step.c = rows_at(d.c, t, share.b).data
     step.middle = rows_at(d.middle, t, share.b).data

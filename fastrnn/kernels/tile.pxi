@@ -13,7 +13,8 @@
 # has a latency of four and two start in a cycle: eight sums must be under way. Rows are dealt evenly (8 rows
 # are 4 + 4, not 6 + 2). bench/NOTES.md has what each shape gave.
 #
-# A strip is some panels of some tiles. finish, if given, takes each while it is in the first-level cache and does with
+# A strip is some panels of some tiles. A step goes through the strips one way, the next the other way: of weights that
+# are larger than a cache, it then begins with those that are there. finish, if given, takes each while it is in the first-level cache and does with
 # it what the cell does; otherwise it is stored in out. Where a cell needs several panels at once, all gates of its
 # units, a strip has these `together`, and so has a tile, with fewer rows, unless too few would be left.
 
@@ -47,7 +48,8 @@ cdef struct Product:
     Py_ssize_t M
     Py_ssize_t K            # w.K, or 0: out = finish(start)
     Panels w
-    const real* next         # weights that are read behind these
+    bint backwards          # the last strip first: what was read last is still in the cache when it is read again
+    Py_ssize_t next_block   # where from here the weights of the next block of k are; 0 for none
     int together            # panels that finish needs at once: 1, 2 or 3
     Py_ssize_t columns      # those of out that may be written and of start that may be read
     Finish finish
@@ -223,15 +225,16 @@ cdef inline const real* part_ahead(const Product* p, const real* ahead, Py_ssize
 
 cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t panels, real* out,
                          Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* a,
-                         const real* w, const real* ahead, Py_ssize_t number) noexcept nogil:
+                         const real* w, const real* ahead, Py_ssize_t m) noexcept nogil:
     """(1) for `tiles` of so many rows, one below the other, and some panels: a tile's panels stay in the cache.
 
-    Those of the next strip, at `ahead`, are fetched by all tiles of the block alike, of which this strip's first is
-    number `number`: any faster, and they would get in the way of what is read now. A tile that is added to what is
-    there begins when that is: what the next one begins from is fetched ahead, too.
+    Those of the next strip, at `ahead` if not NULL, are fetched by all tiles of the block alike, of which these begin
+    with row m: any faster, and they would get in the way of what is read now. A tile that is added to what is there
+    begins when that is: what the next one begins from is fetched ahead, too.
     """
-    cdef Py_ssize_t widest = most_panels(rows), panel = 0, i, r
-    cdef Py_ssize_t ahead_turn = (STEPS * panels * PANEL * rows + p.M - 1) // p.M
+    cdef Py_ssize_t widest = most_panels(rows), panel = 0, number = 0, ahead_turn = 0, i, r
+    if ahead != NULL:
+        number, ahead_turn = m // rows, (STEPS * panels * PANEL * rows + p.M - 1) // p.M
     while panel < panels:
         for i in range(tiles):
             r = i * rows
@@ -244,22 +247,13 @@ cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py
         panel += widest
 
 
-cdef inline const real* next_strip(const Product* p, const real* w, Py_ssize_t panels) noexcept nogil:
-    """Weights that are read behind these panels; NULL for small ones, which stay in the cache."""
-    if TILE_VECTORS < FETCHING_VECTORS or p.K == 0 or p.w.count * PANEL * p.w.K < SMALL_WEIGHTS:
-        return NULL
-    w += panels * PANEL * p.w.K
-    return w if w < p.w.data + p.w.count * PANEL * p.w.K else p.next
-
-
 cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t column,
-                Py_ssize_t panels) noexcept nogil:
+                Py_ssize_t panels, const real* ahead) noexcept nogil:
     """Some panels of some tiles: by way of the stack for finish, and for a last panel that is not full."""
     cdef strip_values stage
     cdef real* values = stage.tiles[0].values
     cdef const real* a = p.a + block * p.a_block + m * p.a_row
     cdef const real* w = p.w.data + column * p.w.K
-    cdef const real* ahead = next_strip(p, w, panels)
     cdef const real* start = NULL
     cdef real* out
     cdef Py_ssize_t start_row = p.start_row, width = panels * PANEL, columns = min(width, p.columns - column), r
@@ -267,7 +261,7 @@ cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t til
         start = p.start + block * p.start_block + m * start_row + column
     if p.finish == NULL and columns == width:
         out = p.out + block * p.out_block + m * p.out_row + column
-        tiles_of_strip(p, tiles, rows, panels, out, p.out_row, start, start_row, a, w, ahead, m // rows)
+        tiles_of_strip(p, tiles, rows, panels, out, p.out_row, start, start_row, a, w, ahead, m)
         return
     if start != NULL and columns < width:
         for r in range(tiles * rows * panels * WIDTH):
@@ -275,7 +269,7 @@ cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t til
         for r in range(tiles * rows):
             copy_columns(values + r * width, start + r * start_row, columns)
         start, start_row = values, width
-    tiles_of_strip(p, tiles, rows, panels, values, width, start, start_row, a, w, ahead, m // rows)
+    tiles_of_strip(p, tiles, rows, panels, values, width, start, start_row, a, w, ahead, m)
     if p.finish != NULL:
         p.finish(p.cell, values, width, m, tiles * rows, column, columns)
         return
@@ -285,52 +279,68 @@ cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t til
 
 
 cdef inline void strips_of_tiles(const Product* p, Py_ssize_t block, Py_ssize_t first, Py_ssize_t tiles,
-                                 Py_ssize_t rows, Py_ssize_t column, Py_ssize_t panels) noexcept nogil:
+                                 Py_ssize_t rows, Py_ssize_t column, Py_ssize_t panels,
+                                 const real* ahead) noexcept nogil:
     """Some panels of any number of tiles, from row `first` on."""
     cdef Py_ssize_t i = 0
     while i < tiles:
-        strip(p, block, first + i * rows, min(MOST_TILES, tiles - i), rows, column, panels)
+        strip(p, block, first + i * rows, min(MOST_TILES, tiles - i), rows, column, panels, ahead)
         i += MOST_TILES
+
+
+cdef inline const real* next_strip(const Product* p, Py_ssize_t panel, Py_ssize_t onward) noexcept nogil:
+    """Weights to be fetched during the strip at a panel; NULL for none: small ones stay in the cache."""
+    cdef const real* w = p.w.data + panel * PANEL * p.w.K
+    if TILE_VECTORS < FETCHING_VECTORS or p.K == 0 or p.w.count * PANEL * p.w.K < SMALL_WEIGHTS:
+        return NULL
+    if 0 <= panel + onward < p.w.count:
+        return w + onward * PANEL * p.w.K
+    return w + p.next_block if p.next_block else NULL
 
 
 cdef void strips(const Product* p) noexcept nogil:
     """(1) for every block and row, strip after strip: all weights are read once."""
     cdef Py_ssize_t most = min(MOST_ROWS, TILE_VECTORS // (p.together * WIDTH))
-    cdef Py_ssize_t tiles, rows, taller, widest, panels, panel = 0, block
+    cdef Py_ssize_t tiles = 1, rows = p.M, taller = 0, widest, panel = 0, onward, block
+    cdef const real* ahead
+    if p.M == 0:
+        return
     if most < FEWEST_ROWS:
         most = MOST_ROWS
-    tiles = (p.M + most - 1) // most
-    if tiles == 0:
-        return
-    rows, taller = p.M // tiles, p.M % tiles
-    widest = max(1, most_panels((p.M + tiles - 1) // tiles) // p.together) * p.together
-    while panel < p.w.count:
-        panels = min(widest, p.w.count - panel)
+    if p.M > most:
+        tiles = (p.M + most - 1) // most
+        rows, taller = p.M // tiles, p.M % tiles
+    widest = onward = max(1, most_panels(rows + (taller > 0)) // p.together) * p.together
+    if p.backwards and p.w.count > widest:
+        panel, onward = (p.w.count - 1) // widest * widest, -widest
+    while 0 <= panel < p.w.count:
+        ahead = next_strip(p, panel, onward)
         for block in range(p.blocks):
-            strips_of_tiles(p, block, 0, taller, rows + 1, panel * PANEL, panels)
-            strips_of_tiles(p, block, taller * (rows + 1), tiles - taller, rows, panel * PANEL, panels)
-        panel += panels
+            strips_of_tiles(p, block, 0, taller, rows + 1, panel * PANEL, min(widest, p.w.count - panel), ahead)
+            strips_of_tiles(p, block, taller * (rows + 1), tiles - taller, rows, panel * PANEL,
+                            min(widest, p.w.count - panel), ahead)
+        panel += onward
 
 
 cdef void blocks_of_k(const Product* p) noexcept nogil:
     """(1), the sums in out between one block and the next."""
     cdef Product part = p[0]
     cdef Py_ssize_t k = 0
-    part.K, part.finish = K_OF_A_BLOCK, NULL
+    part.K, part.finish, part.next_block = K_OF_A_BLOCK, NULL, K_OF_A_BLOCK * PANEL
     while p.K - k >= 2 * K_OF_A_BLOCK:
-        part.next = part.w.data + K_OF_A_BLOCK * PANEL
         strips(&part)
         part.a += K_OF_A_BLOCK * p.a_k
-        part.w.data = <real*>part.next
+        part.w.data += part.next_block
         part.start, part.start_block, part.start_row = p.out, p.out_block, p.out_row
+        part.backwards = not part.backwards
         k += K_OF_A_BLOCK
-    part.K, part.finish, part.next = p.K - k, p.finish, p.next
+    part.K, part.finish, part.next_block = p.K - k, p.finish, 0
     strips(&part)
 
 
 cdef void product(Product* p) noexcept nogil:
     """(1): many k in blocks, for which there has to be room in out."""
-    p.next = p.w.data
+    p.next_block = 0
     if p.K >= 2 * K_OF_A_BLOCK and p.M >= ROWS_WORTH_BLOCKS and p.out != NULL:
         blocks_of_k(p)
     else:
