@@ -13,10 +13,12 @@
 # has a latency of four and two start in a cycle: eight sums must be under way. Rows are dealt evenly (8 rows
 # are 4 + 4, not 6 + 2). bench/NOTES.md has what each shape gave.
 #
-# A strip is some panels of some tiles. A step goes through the strips one way, the next the other way: of weights that
-# are larger than a cache, it then begins with those that are there. finish, if given, takes each while it is in the first-level cache and does with
+# A strip is some panels of some tiles. finish, if given, takes each while it is in the first-level cache and does with
 # it what the cell does; otherwise it is stored in out. Where a cell needs several panels at once, all gates of its
 # units, a strip has these `together`, and so has a tile, with fewer rows, unless too few would be left.
+#
+# A step goes through the strips one way, the next step the other way: of weights that are larger than a cache it then
+# begins with those that are there.
 
 cdef enum:
     MOST_ROWS = 6
