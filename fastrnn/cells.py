@@ -135,16 +135,17 @@ class Cell(Module, Generic[State, StateLike]):
         ValueError, TypeError
             A wrong shape or dtype, or a tape of another cell.
         """
-        record, states, weights, batched = Tape._use(tape, self)
-        gradients = None
+        return self._through(tape, into, d_hx)
+
+    def _back(self, saved, into, d_hx):
+        record, states, weights, batched = saved
         if batched is None:  # of the short way
             if d_hx is not None:
                 gradients = self._back_short(record, states, weights, d_hx, into)
-            if gradients is None:
-                record, states, batched = self._as_long(record, states)
-        if gradients is None:
-            gradients = self._back_long(record, states, weights, batched, d_hx, into)
-        return tape._close(gradients, into)
+                if gradients is not None:
+                    return gradients
+            record, states, batched = self._as_long(record, states)
+        return self._back_long(record, states, weights, batched, d_hx, into)
 
     def _back_short(self, record, states, weights, d_hx, into):
         """Gradients by one compiled call, or None where it does not take `d_hx`."""

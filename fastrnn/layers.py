@@ -283,7 +283,7 @@ class LSTM(Recurrent):
         RuntimeError, ValueError, TypeError
             As of `RNN`.
         """
-        return self._back(tape, d_output, d_hx, d_cells, into)
+        return self._through(tape, into, d_output, d_hx, d_cells)
 
 
 class GRU(Recurrent):

@@ -66,6 +66,27 @@ class Module:
             raise ValueError(f"into: expected gradients of {self.params!r}, got {into.params!r}")
         return into.params
 
+    def _back(self, saved, into, *gradients):
+        """Gradients, from what a tape saved and those of its results; of parameters those of `into`, if given."""
+        raise NotImplementedError
+
+    def _used_up(self, saved):
+        """Called with what a tape saved once it is used up."""
+
+    def _through(self, tape, into, *gradients):
+        """`_back` through a tape, which is open again if it fails; all is added to `into` if there is one."""
+        saved = Tape._use(tape, self)
+        try:
+            found = self._back(saved, into, *gradients)
+        except BaseException:
+            tape._reopen(saved)
+            raise
+        self._used_up(saved)
+        if into is None:
+            return found
+        into._add_states(found)
+        return into
+
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters by name, as `torch.nn.Module.state_dict` names them.
 
@@ -112,38 +133,34 @@ class Module:
 class Tape:
     """What a training forward keeps for its backward pass, which uses it up.
 
-    It refers to the caller's input without copying it: leave that array as it is until the backward pass. A layer takes
-    the memory of the last one used up for the next, until it is called without one.
+    It refers to the caller's input without copying it: leave that array as it is until the backward pass. The memory of
+    a large one that has been used up serves the layer's next one, until the layer is called without a tape.
     """
 
     __slots__ = ("_module", "_saved", "_version")
 
     def __init__(self, module, saved):
-        self._module, self._saved, self._version = module, saved, module.params.version
+        self._module, self._saved, self._version = module, [saved], module.params.version
 
     def __copy__(self):
         raise TypeError("tape: expected one owner of its arrays, got a shallow copy; copy.deepcopy copies them, too")
 
     def __repr__(self):
-        return f"<{'used' if self._saved is None else 'open'} tape of {self._module!r}>"
+        return f"<{'open' if self._saved else 'used'} tape of {self._module!r}>"
 
     def _use(self, module):
-        """The saved values, after which the tape is used up once `_close` is called."""
+        """The saved values, for one call alone, of whatever thread."""
         if not isinstance(self, Tape):
             raise TypeError(f"tape: expected a Tape, got {type(self).__name__}")
         if self._module is not module:
             raise ValueError(f"tape: expected one of this {module!r}, got one of another, {self._module!r}")
-        if self._saved is None:
-            raise RuntimeError("tape: expected one not used before, got one whose backward pass has been run")
-        if self._version != module.params.version:
+        if self._saved and self._version != module.params.version:
             raise RuntimeError(f"tape: expected weights of version {self._version}, as in its forward pass, "
                                f"got version {module.params.version}: they have changed since")
-        return self._saved
+        try:
+            return self._saved.pop()
+        except IndexError:
+            raise RuntimeError("tape: expected one not used before, got one whose backward pass has been run") from None
 
-    def _close(self, gradients, into):
-        """Use the tape up; returns the gradients of its backward pass, added to `into` if there is one."""
-        self._saved = None
-        if into is None:
-            return gradients
-        into._add_states(gradients)
-        return into
+    def _reopen(self, saved):
+        self._saved.append(saved)

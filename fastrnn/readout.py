@@ -111,7 +111,10 @@ class Linear(Module):
         ValueError, TypeError
             A wrong shape or dtype, or a tape of another module.
         """
-        x, packed = Tape._use(tape, self)
+        return self._through(tape, into, d_y)
+
+    def _back(self, saved, into, d_y):
+        x, packed = saved
         d_y = with_shape("d_y", d_y, self.dtype, (*x.shape[:-1], self.out_features))
         params = self._gradients(into)
         if into is not None and into.input.shape != x.shape:
@@ -124,7 +127,7 @@ class Linear(Module):
                 get_num_threads())
         elif into is None:
             params.flat[:] = 0
-        return tape._close(Gradients(d_x, None, params), into)
+        return Gradients(d_x, None, params)
 
     def _rows(self, x):
         x = real_array("x", x, self.dtype)

@@ -6,11 +6,12 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastrnn import recurrence, reserve
+from fastrnn import recurrence
 from fastrnn.arguments import boolean, out_array, positive_integer, probability, real_array, with_shape
 from fastrnn.layout import Layout
 from fastrnn.module import Module, Tape
 from fastrnn.parameters import Gradients, describe
+from fastrnn.reserve import Reserve
 from fastrnn.sequences import PackedSequence
 from fastrnn.threads import get_num_threads
 from fastrnn.types import Array, Rng
@@ -92,7 +93,7 @@ class Recurrent(Module):
 
     def _start(self):
         super()._start()
-        self._reserve = reserve.Reserve()
+        self._reserve = Reserve()
 
     def _pack(self):
         return [recurrence.pack(self._engine, self._cell, self.params, self._names(layer))
@@ -216,7 +217,7 @@ class Recurrent(Module):
         MemoryError, KeyboardInterrupt
             The tape is then still open.
         """
-        return self._back(tape, d_output, d_hx, None, into)
+        return self._through(tape, into, d_output, d_hx, None)
 
     def _infer(self, input, hx, lengths, reset, out, return_cells):
         """output, state and, with return_cells, cells of a call."""
@@ -287,8 +288,7 @@ class Recurrent(Module):
                 cells = layout.empty(self._cells_size(), self.dtype, last)
             record = recurrence.forward(
                 self._engine, self._packed_weights()[layer], self._activation, x, self._part(states, layer), output,
-                self._part(finals, layer), layout.lengths, layout.reset, cells=cells, training=True,
-                room=room)
+                self._part(finals, layer), layout.lengths, layout.reset, cells=cells, training=True, room=room)
             output.flags.writeable = False
             if cells is not None:
                 cells.flags.writeable = False
@@ -299,24 +299,19 @@ class Recurrent(Module):
         shown = layout.shown(cells) if return_cells else None
         return layout.shown(x), self._as_given(tuple(map(layout.shown_state, finals))), shown, tape
 
-    def _back(self, tape, d_output, d_hx, d_cells, into):
-        records, states, packed, layout, masks = Tape._use(tape, self)
-        used, short, gradients = records, isinstance(layout, bool), None
-        if short:  # which has to know no more than `batch_first`
+    def _back(self, saved, into, d_output, d_hx, d_cells):
+        records, states, packed, layout, masks = saved
+        if isinstance(layout, bool):  # of the short way, which has to know no more than `batch_first`
             if d_cells is None:
                 gradients = self._back_short(records, states, packed, layout, d_output, d_hx, into)
-            if gradients is None:
-                records, states, layout, masks = self._as_long(records, states, layout)
-        if gradients is None:
-            gradients = self._back_long(records, states, packed, layout, masks, d_output, d_hx, d_cells, into)
-        self._keep_memory(used, short)
-        return tape._close(gradients, into)
+                if gradients is not None:
+                    return gradients
+            records, states, layout, masks = self._as_long(records, states, layout)
+        return self._back_long(records, states, packed, layout, masks, d_output, d_hx, d_cells, into)
 
-    def _keep_memory(self, records, short):
-        """The large arrays of used records, but those that the caller has: the long way shows cells."""
-        saved = records[0][3]
-        if saved is not None and saved.nbytes >= reserve.LARGE:
-            self._reserve.keep([array for record in records for array in record[2 if short else 3:]])
+    def _used_up(self, saved):
+        records, _, _, layout, _ = saved
+        self._reserve.keep(records, cells=isinstance(layout, bool))  # those of the long way may be the caller's
 
     def _back_short(self, records, states, packed, batch_first, d_output, d_hx, into):
         """Gradients by one compiled call, or None where it does not take these."""

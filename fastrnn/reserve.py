@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-__all__ = ["LARGE", "Reserve"]
+__all__ = ["Reserve"]
 
 LARGE = 1 << 25  # bytes of an array, from which on a C library gives its memory back to the system when it is freed
 
@@ -29,7 +29,10 @@ class Reserve(list):
             del array
         return np.empty(shape, dtype)
 
-    def keep(self, arrays):
-        """Take the large ones of these, in the order in which `empty` is asked for them, in place of what there is."""
-        self[:] = [array if array.base is None else array.base for array in reversed(arrays)
-                   if array is not None and array.nbytes >= LARGE]
+    def keep(self, records, *, cells):
+        """Take the large arrays of used `recurrence.Record`s, maybe with their cells, in place of what there is."""
+        saved = records[0][3]
+        if self or (saved is not None and saved.nbytes >= LARGE):
+            arrays = [array for record in records for array in record[2 if cells else 3:]]
+            self[:] = [array if array.base is None else array.base for array in reversed(arrays)  # as `empty` pops them
+                       if array is not None and array.nbytes >= LARGE]

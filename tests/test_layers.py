@@ -145,7 +145,7 @@ def test_dropout_only_in_training_and_reproducible(kind):
     assert not np.array_equal(a.forward(x)[0], a(x)[0])
     assert np.array_equal(a(x)[0], b(x)[0])
     output, _, tape = a.forward(x)
-    mask = tape._saved[-1][1]
+    mask = tape._saved[0][-1][1]
     assert set(np.unique(mask)) == {0, np.float32(1) / np.float32(0.6)} and 0.3 < (mask == 0).mean() < 0.5
     d = np.ones_like(output)
     zeros = (np.zeros((2, 3, 50), np.float32),) * (2 if kind == "LSTM" else 1)

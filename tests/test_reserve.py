@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_small_tapes_are_not_kept(monkeypatch):
     assert size_of(layer) == 7 * 3 * 128
     monkeypatch.setattr(fastrnn.reserve, "LARGE", 4 * 7 * 3 * 128 + 1)
     layer.backward(layer.forward(x)[2], d)
-    assert size_of(layer) == 7 * 3 * 128 and layer.forward(x)  # of the first: too small to be looked for
+    assert not layer._reserve
 
 
 def test_cells_that_the_caller_has_stay_as_they_are():
@@ -87,6 +88,23 @@ def test_a_failed_way_back_keeps_the_tape_and_its_memory():
     assert all_same(flat([g.input, g.hx, g.params.flat]), expected)
 
 
+def test_one_thread_of_several_uses_a_tape():
+    layer, (x, d) = make("LSTM", 9, 32), example(np.random.default_rng(0), 7)
+    expected = passes(layer, x, d)[3:]
+
+    def use(tape):
+        try:
+            g = layer.backward(tape, d)
+        except RuntimeError as error:
+            return str(error)
+        return all_same(flat([g.input, g.hx, g.params.flat]), expected)
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(100):
+            found = list(pool.map(use, [layer.forward(x)[2]] * 4))
+            assert found.count(True) == 1 and sum("not used before" in str(one) for one in found) == 3, found
+
+
 def test_a_tape_cannot_be_shared():
     layer, (x, d) = make("LSTM", 9, 32), example(np.random.default_rng(0), 7)
     tape = layer.forward(x)[2]
@@ -98,7 +116,7 @@ def test_a_tape_cannot_be_shared():
 def test_threads_take_each_array_once():
     reserve, dtype = Reserve(), np.dtype(np.float32)
     arrays = [np.zeros(1000, dtype) for _ in range(1000)]
-    reserve.keep(arrays)
+    reserve.extend(arrays)
     taken = []
     threads = [threading.Thread(target=lambda: taken.extend(reserve.empty((10, 100), dtype) for _ in range(500)))
                for _ in range(4)]
