@@ -58,6 +58,23 @@ def test_any_number_of_threads(kind, T, B, I, H, bidirectional):
             assert all_same(layer(x, **options), alone[: len(alone) // 2])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_batch_first_on_any_number_of_threads(kind, bidirectional):
+    """Rows that do not lie in the order of the steps, so wide that most workers have no whole one of a chunk's dx."""
+    rng = np.random.default_rng(0)
+    layer, first = [make(kind, 5000, 130, bidirectional=bidirectional, batch_first=how) for how in (False, True)]
+    x = rng.standard_normal((3, 2, 5000), np.float32)
+    fastrnn.set_num_threads(1)
+    d = rng.standard_normal(layer(x)[0].shape, np.float32)
+    output, *others = passes(layer, x, d)
+    for n in (1, 2, 16):
+        fastrnn.set_num_threads(n)
+        its, *its_others = passes(first, x.swapaxes(0, 1).copy(), d.swapaxes(0, 1).copy())
+        for mine, theirs in zip([output, *others], [its, *its_others], strict=True):
+            assert same(mine, theirs.swapaxes(0, 1) if mine.shape[:2] == (3, 2) else theirs)
+
+
 @pytest.mark.parametrize(("kind", "H"), [("RNN", 2070), ("LSTM", 530), ("GRU", 1050)])
 def test_sums_of_thousands_in_blocks_of_k(kind, H):
     """Going back, sums over gates and units of many rows rest in memory; those of few rows do not."""

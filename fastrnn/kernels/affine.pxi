@@ -48,39 +48,23 @@ cdef inline Py_ssize_t padded_row(Py_ssize_t columns) noexcept nogil:
     return ((whole_vectors(columns) + line - 1) // line | 1) * line
 
 
-cdef void over_rows(Product* p, Rows out, Rows a, Py_ssize_t T, Py_ssize_t B) noexcept nogil:
-    """Let p run over all rows (t, b): as one block where one stride reaches them, else the longer way round."""
-    p.out = out.data
-    p.a = a.data
-    if T == 1 or (out.t == out.b * B and a.t == a.b * B):
-        p.blocks, p.M = 1, T * B
-        p.out_row, p.a_row = out.b, a.b
-    elif T >= B:
-        p.blocks, p.M = B, T
-        p.out_block, p.a_block = out.b, a.b
-        p.out_row, p.a_row = out.t, a.t
-    else:
-        p.blocks, p.M = T, B
-        p.out_block, p.a_block = out.t, a.t
-        p.out_row, p.a_row = out.b, a.b
+cdef inline Rows stretch_of(Rows x, Py_ssize_t T, Py_ssize_t B) noexcept nogil:
+    """The rows of T steps as those of one, if they lie one below the other; data is NULL if not."""
+    if T == 1 or (x.row == NULL and x.t == B * x.b):
+        return strided(x.data, 0, x.b)
+    if x.row == NULL and B == 1:
+        return strided(x.data, 0, x.t)
+    return strided(NULL, 0, 0)
 
 
-cdef void share_rows(Product* p, int worker, int workers) noexcept nogil:
-    """Narrow p to one worker's part of each block's rows."""
-    cdef Py_ssize_t first = p.M * worker // workers
-    p.M = p.M * (worker + 1) // workers - first
-    p.out += first * p.out_row
-    p.a += first * p.a_row
-
-
-cdef void affine(Rows y, const real* bias, Rows x, Panels w, Py_ssize_t columns, Py_ssize_t T, Py_ssize_t B,
-                 int worker, int workers) noexcept nogil:
-    """(1), and with w packed the other way and no bias (2); one worker's part of the rows."""
+cdef void affine(Rows y, const real* bias, Rows x, Panels w, Py_ssize_t columns, Py_ssize_t rows) noexcept nogil:
+    """(1) for rows one below the other, and with w packed the other way and no bias (2)."""
     cdef Product p
-    over_rows(&p, y, x, T, B)
-    share_rows(&p, worker, workers)
+    p.out, p.out_row = y.data, y.b
+    p.a, p.a_row = x.data, x.b
+    p.M = rows
     p.start = bias
-    p.start_block = p.start_row = 0
+    p.start_row = 0
     p.a_k = 1
     p.K = w.K
     p.w = w
@@ -124,11 +108,9 @@ cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_
     cdef Product p
     cdef Py_ssize_t m = 0
     p.out_row = p.start_row = dw_row
-    p.out_block = p.start_block = p.a_block = 0
     p.a_row = 1
     p.a_k = GRADIENT_ROWS
     p.a = columns
-    p.blocks = 1
     p.K = x.K
     p.w = x
     p.backwards = False

@@ -2,9 +2,13 @@
 # gradients of input, weights and biases as products over its rows, those of one step behind those of the other.
 
 cdef Py_ssize_t backward_workspace(const Sweep* s) noexcept nogil:
-    """Packed operands of a chunk's weight gradients, gathered columns of dz; gathered states, a step's dz and sums."""
+    """A worker's rows of dx, then packed operands of a chunk's weight gradients and gathered columns of dz.
+
+    Before these it holds what `backward_chain` gathers: states, a step's dz and sums.
+    """
     cdef Py_ssize_t panels = operand_panels(s) // column_parts(s) + 1
-    return s.chunk_rows * (PANEL * panels + GRADIENT_ROWS) + s.B * (s.P + s.H + s.dz_row + padded_row(s.P))
+    cdef Py_ssize_t of_x = (s.chunk_rows // (s.groups * s.members) + 1) * s.I
+    return max(of_x, s.chunk_rows * (PANEL * panels + GRADIENT_ROWS), s.B * (s.P + s.H + s.dz_row + padded_row(s.P)))
 
 
 cdef inline real* dz_at(const Sweep* s, const Direction* d, const Chunk* chunk, Py_ssize_t t) noexcept nogil:
@@ -97,7 +101,6 @@ cdef void backward_chain(Sweep* s, Direction* d, const Share* share, const Chunk
     step.recurrent.start_row = s.P
     step.recurrent.out = scratch + share.M * (s.P + s.H + s.dz_row)
     step.recurrent.out_row = padded_row(s.P)
-    step.recurrent.out_block = 0
     if s.cell.second:
         step.second.w = own_panels(d.w_second, share, 1)
         step.second.K = d.w_second.K
@@ -273,13 +276,18 @@ cdef void weight_columns(Sweep* s, const Direction* d, const Share* share, Opera
                    workspace + packed.count * packed.K * PANEL)
 
 
-cdef void input_gradient(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk) noexcept nogil:
-    """dx = dz W_ih, for some rows of the chunk."""
-    cdef Rows dz = strided(d.dz + s.cell.input_slot * whole_vectors(s.H), s.B * s.dz_row, s.dz_row)
-    if d.row == NULL:
-        affine(rows_at(d.dx, chunk.first, 0), NULL, dz, d.w_ih, s.I, chunk.n, s.B, share.worker, share.workers)
-    else:
-        affine(packed_at(d.dx, chunk), NULL, dz, d.w_ih, s.I, 1, chunk.rows, share.worker, share.workers)
+cdef void input_gradient(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk,
+                         real* workspace) noexcept nogil:
+    """dx = dz W_ih, for some rows of the chunk: where they belong, or first one below the other in the workspace."""
+    cdef Py_ssize_t first = chunk.rows * share.worker // share.workers, r
+    cdef Py_ssize_t last = chunk.rows * (share.worker + 1) // share.workers
+    cdef const real* dz = d.dz + s.cell.input_slot * whole_vectors(s.H) + first * s.dz_row
+    cdef Rows dx = packed_at(d.dx, chunk) if d.row != NULL else stretch_of(rows_at(d.dx, chunk.first, 0), chunk.n, s.B)
+    cdef bint scattered = dx.data == NULL
+    dx = strided(workspace, 0, s.I) if scattered else rows_at(dx, 0, first)
+    affine(dx, NULL, strided(dz, 0, s.dz_row), d.w_ih, s.I, last - first)
+    for r in range(first, last if scattered else first):
+        copy_columns(rows_at(d.dx, chunk.first + r // s.B, r % s.B).data, workspace + (r - first) * s.I, s.I)
 
 
 cdef inline Py_ssize_t first_unit(const Sweep* s, int worker, int workers) noexcept nogil:
@@ -341,7 +349,7 @@ cdef void chunk_gradients(Sweep* s, const Direction* d, const Share* share, cons
     cdef Py_ssize_t of_x = panels_for(s.I), of_h = panels_for(s.P), panels = operand_panels(s)
     cdef Py_ssize_t parts = column_parts(s), part = min(parts, share.worker // s.row_parts)
     cdef Py_ssize_t start = panels * part // parts, end = panels * min(parts, part + 1) // parts
-    input_gradient(s, d, share, chunk)
+    input_gradient(s, d, share, chunk, workspace)
     weight_columns(s, d, share, INPUT, start, end, chunk, workspace)
     weight_columns(s, d, share, STATE, start - of_x, end - of_x, chunk, workspace)
     weight_columns(s, d, share, MIDDLE, start - of_x - of_h, end - of_x - of_h, chunk, workspace)

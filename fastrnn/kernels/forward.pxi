@@ -7,8 +7,8 @@ cdef enum:
 
 
 cdef Py_ssize_t forward_workspace(const Sweep* s, Py_ssize_t panels) noexcept nogil:
-    """Preactivations of a chunk, and gathered states."""
-    return s.chunk_rows * padded_row(panels * PANEL) + s.B * (s.P + s.H)
+    """Preactivations of a chunk, its input gathered, and gathered states."""
+    return s.chunk_rows * (padded_row(panels * PANEL) + s.I) + s.B * (s.P + s.H)
 
 
 cdef Chunk chunk_from(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t first) noexcept nogil:
@@ -26,19 +26,19 @@ cdef inline bint one_stretch(const Sweep* s, const Direction* d, const Share* sh
     return d.row != NULL and share.M == s.B
 
 
-cdef void input_part(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk, Rows z, Panels w,
-                     const real* bias) noexcept nogil:
-    """The preactivations of a chunk as far as the input goes, z being those of its first row."""
-    cdef Py_ssize_t t, M
-    if one_stretch(s, d, share):
-        affine(z, bias, packed_at(d.x, chunk), w, w.columns, 1, chunk.rows, 0, 1)
-    elif d.row == NULL:
-        affine(z, bias, rows_at(d.x, chunk.first, share.b), w, w.columns, chunk.n, share.M, 0, 1)
-    else:
+cdef Rows input_rows(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk,
+                     real* workspace) noexcept nogil:
+    """The chunk's rows of x one below the other, as they lie or gathered: as many of a tile's rows as there are."""
+    cdef Rows x = packed_at(d.x, chunk) if one_stretch(s, d, share) else stretch_of(
+        rows_at(d.x, chunk.first, share.b), chunk.n, share.M)
+    cdef Py_ssize_t t, b
+    if x.data == NULL:
+        x = strided(workspace, 0, s.I)
         for t in range(chunk.first, chunk.first + chunk.n):
-            M = alive(s, d, share, t)
-            affine(z, bias, rows_at(d.x, t, share.b), w, w.columns, 1, M, 0, 1)
-            z.data += M * z.b
+            for b in range(share.b, share.b + alive(s, d, share, t)):
+                copy_columns(workspace, rows_at(d.x, t, b).data, s.I)
+                workspace += s.I
+    return x
 
 
 cdef void final_state(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t t, Py_ssize_t start,
@@ -70,7 +70,8 @@ cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* wo
     cdef Py_ssize_t first = 0, t, M, after
     cdef Py_ssize_t z_row = padded_row(w.count * PANEL)
     cdef Rows z = strided(workspace, share.M * z_row, z_row)
-    cdef real* gathered = workspace + s.chunk_rows * z.b
+    cdef real* input = workspace + s.chunk_rows * z.b
+    cdef real* states = input + s.chunk_rows * s.I
     cdef Chunk chunk
     cdef Py_ssize_t row
     cdef int number = 0
@@ -91,12 +92,12 @@ cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* wo
         final_state(s, d, share, -1, max(alive(s, d, share, 0), alive(s, d, share, s.T - 1)), share.M)
     while first < s.T and goes_on(s, &share.group, share, number):
         chunk = chunk_from(s, d, share, first)
-        input_part(s, d, share, &chunk, z, w, d.bias + step.unit * s.cell.gates)
+        affine(z, d.bias + step.unit * s.cell.gates, input_rows(s, d, share, &chunk, input), w, w.columns, chunk.rows)
         row = 0
         for t in range(first, first + chunk.n):
             M = 0 if interrupted(s, share) else alive(s, d, share, t)
             if M:
-                state_before(s, d, share, t, M, &step, gathered)
+                state_before(s, d, share, t, M, &step, states)
                 states_and_saved(d, share, t, &step)
                 step.x_part = rows_at(z, 0, row_in(s, d, &chunk, t) if one_stretch(s, d, share) else row).data
                 step.recurrent.M = M

@@ -38,18 +38,20 @@ cdef inline bint linear_goes_on(LinearPass* job, const Barrier* barrier, int wor
 
 cdef void linear_forward_worker(void* linear_pass, int worker) noexcept nogil:
     cdef LinearPass* job = <LinearPass*>linear_pass
-    cdef Py_ssize_t first = 0
+    cdef Py_ssize_t first = 0, n, start, end
     while first < job.rows and linear_goes_on(job, NULL, worker, <int>(first // LINEAR_ROWS)):
-        affine(rows_at(job.y, 0, first), job.bias, rows_at(job.x, 0, first), job.w, job.w.columns, 1,
-               min(LINEAR_ROWS, job.rows - first), worker, job.workers)
-        first += LINEAR_ROWS
+        n = min(LINEAR_ROWS, job.rows - first)
+        start, end = n * worker // job.workers, n * (worker + 1) // job.workers
+        affine(rows_at(job.y, 0, first + start), job.bias, rows_at(job.x, 0, first + start), job.w, job.w.columns,
+               end - start)
+        first += n
 
 
 cdef void linear_backward_worker(void* linear_pass, int worker) noexcept nogil:
     """A chunk of rows at a time: dx by rows, dW by other panels of x for each worker, db by other columns of dy."""
     cdef LinearPass* job = <LinearPass*>linear_pass
     cdef Py_ssize_t K = job.w.columns, N = job.w.K, dy_row = padded_row(N)
-    cdef Py_ssize_t chunk = min(job.rows, BACKWARD_ROWS), first = 0, n, r, panel
+    cdef Py_ssize_t chunk = min(job.rows, BACKWARD_ROWS), first = 0, n, r, row, last_row, panel
     cdef Py_ssize_t start = panels_for(K) * worker // job.workers, end = panels_for(K) * (worker + 1) // job.workers
     cdef Py_ssize_t of_y = panels_for(N)
     cdef real* dy = job.workspace
@@ -61,8 +63,9 @@ cdef void linear_backward_worker(void* linear_pass, int worker) noexcept nogil:
     x.columns = min(K, end * PANEL) - start * PANEL
     while first < job.rows and linear_goes_on(job, &barrier, worker, <int>(first // chunk)):
         n = min(chunk, job.rows - first)
-        affine(rows_at(job.dx, 0, first), NULL, rows_at(job.y, 0, first), job.w, K, 1, n, worker, job.workers)
-        for r in range(n * worker // job.workers, n * (worker + 1) // job.workers):
+        row, last_row = n * worker // job.workers, n * (worker + 1) // job.workers
+        affine(rows_at(job.dx, 0, first + row), NULL, rows_at(job.y, 0, first + row), job.w, K, last_row - row)
+        for r in range(row, last_row):
             copy_columns(dy + r * dy_row, job.y.data + (first + r) * N, N)
         x.K = n
         for panel in range(x.count):

@@ -352,7 +352,6 @@ cdef void begin_step(const Sweep* s, const Direction* d, const Share* share, Ste
     step.saved_row, step.middle_row = d.saved.b, d.middle.b
     step.peephole = d.peephole
     step.saved = step.middle = step.c = NULL
-    step.recurrent.blocks = step.second.blocks = 1
     step.recurrent.a_k = step.second.a_k = 1
     step.recurrent.cell = step.second.cell = step
     step.recurrent.out = step.second.out = step.second.start = NULL

@@ -36,17 +36,13 @@ ctypedef void (*Finish)(const void* cell, real* tile, Py_ssize_t tile_row, Py_ss
 
 
 cdef struct Product:
-    real* out               # (blocks, M, columns); with finish room for sums between blocks of k, or NULL
-    Py_ssize_t out_block
+    real* out               # (M, columns); with finish room for sums between blocks of k, or NULL
     Py_ssize_t out_row
     const real* start       # likewise; NULL for zeros, start_row = 0 for the same in all rows
-    Py_ssize_t start_block
     Py_ssize_t start_row
-    const real* a           # (blocks, M, K)
-    Py_ssize_t a_block
+    const real* a           # (M, K)
     Py_ssize_t a_row
     Py_ssize_t a_k
-    Py_ssize_t blocks       # two strides for the rows, where one cannot reach them all
     Py_ssize_t M
     Py_ssize_t K            # w.K, or 0: out = finish(start)
     Panels w
@@ -230,7 +226,7 @@ cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py
                          const real* w, const real* ahead, Py_ssize_t m) noexcept nogil:
     """(1) for `tiles` of so many rows, one below the other, and some panels: a tile's panels stay in the cache.
 
-    Those of the next strip, at `ahead` if not NULL, are fetched by all tiles of the block alike, of which these begin
+    Those of the next strip, at `ahead` if not NULL, are fetched by all tiles of this one alike, of which these begin
     with row m: any faster, and they would get in the way of what is read now. A tile that is added to what is there
     begins when that is: what the next one begins from is fetched ahead, too.
     """
@@ -249,20 +245,20 @@ cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py
         panel += widest
 
 
-cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t column,
+cdef void strip(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t column,
                 Py_ssize_t panels, const real* ahead) noexcept nogil:
     """Some panels of some tiles: by way of the stack for finish, and for a last panel that is not full."""
     cdef strip_values stage
     cdef real* values = stage.tiles[0].values
-    cdef const real* a = p.a + block * p.a_block + m * p.a_row
+    cdef const real* a = p.a + m * p.a_row
     cdef const real* w = p.w.data + column * p.w.K
     cdef const real* start = NULL
     cdef real* out
     cdef Py_ssize_t start_row = p.start_row, width = panels * PANEL, columns = min(width, p.columns - column), r
     if p.start != NULL:
-        start = p.start + block * p.start_block + m * start_row + column
+        start = p.start + m * start_row + column
     if p.finish == NULL and columns == width:
-        out = p.out + block * p.out_block + m * p.out_row + column
+        out = p.out + m * p.out_row + column
         tiles_of_strip(p, tiles, rows, panels, out, p.out_row, start, start_row, a, w, ahead, m)
         return
     if start != NULL and columns < width:
@@ -275,18 +271,17 @@ cdef void strip(const Product* p, Py_ssize_t block, Py_ssize_t m, Py_ssize_t til
     if p.finish != NULL:
         p.finish(p.cell, values, width, m, tiles * rows, column, columns)
         return
-    out = p.out + block * p.out_block + m * p.out_row + column
+    out = p.out + m * p.out_row + column
     for r in range(tiles * rows):
         copy_columns(out + r * p.out_row, values + r * width, columns)
 
 
-cdef inline void strips_of_tiles(const Product* p, Py_ssize_t block, Py_ssize_t first, Py_ssize_t tiles,
-                                 Py_ssize_t rows, Py_ssize_t column, Py_ssize_t panels,
-                                 const real* ahead) noexcept nogil:
+cdef inline void strips_of_tiles(const Product* p, Py_ssize_t first, Py_ssize_t tiles, Py_ssize_t rows,
+                                 Py_ssize_t column, Py_ssize_t panels, const real* ahead) noexcept nogil:
     """Some panels of any number of tiles, from row `first` on."""
     cdef Py_ssize_t i = 0
     while i < tiles:
-        strip(p, block, first + i * rows, min(MOST_TILES, tiles - i), rows, column, panels, ahead)
+        strip(p, first + i * rows, min(MOST_TILES, tiles - i), rows, column, panels, ahead)
         i += MOST_TILES
 
 
@@ -301,9 +296,9 @@ cdef inline const real* next_strip(const Product* p, Py_ssize_t panel, Py_ssize_
 
 
 cdef void strips(const Product* p) noexcept nogil:
-    """(1) for every block and row, strip after strip: all weights are read once."""
+    """(1) for all rows, strip after strip: all weights are read once."""
     cdef Py_ssize_t most = min(MOST_ROWS, TILE_VECTORS // (p.together * WIDTH))
-    cdef Py_ssize_t tiles = 1, rows = p.M, taller = 0, widest, panel = 0, onward, block
+    cdef Py_ssize_t tiles = 1, rows = p.M, taller = 0, widest, panels, panel = 0, onward
     cdef const real* ahead
     if p.M == 0:
         return
@@ -316,11 +311,9 @@ cdef void strips(const Product* p) noexcept nogil:
     if p.backwards and p.w.count > widest:
         panel, onward = (p.w.count - 1) // widest * widest, -widest
     while 0 <= panel < p.w.count:
-        ahead = next_strip(p, panel, onward)
-        for block in range(p.blocks):
-            strips_of_tiles(p, block, 0, taller, rows + 1, panel * PANEL, min(widest, p.w.count - panel), ahead)
-            strips_of_tiles(p, block, taller * (rows + 1), tiles - taller, rows, panel * PANEL,
-                            min(widest, p.w.count - panel), ahead)
+        ahead, panels = next_strip(p, panel, onward), min(widest, p.w.count - panel)
+        strips_of_tiles(p, 0, taller, rows + 1, panel * PANEL, panels, ahead)
+        strips_of_tiles(p, taller * (rows + 1), tiles - taller, rows, panel * PANEL, panels, ahead)
         panel += onward
 
 
@@ -333,7 +326,7 @@ cdef void blocks_of_k(const Product* p) noexcept nogil:
         strips(&part)
         part.a += K_OF_A_BLOCK * p.a_k
         part.w.data += part.next_block
-        part.start, part.start_block, part.start_row = p.out, p.out_block, p.out_row
+        part.start, part.start_row = p.out, p.out_row
         part.backwards = not part.backwards
         k += K_OF_A_BLOCK
     part.K, part.finish, part.next_block = p.K - k, p.finish, 0
