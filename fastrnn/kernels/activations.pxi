@@ -4,10 +4,11 @@
 #
 #   exp(r) = 1 + r + r^2 q(r)                                  (1)  q: Chebyshev fit, off by 0.2 ulp, in float64 0.01
 #   tanh(x) = e / (e + 2),  e = exp(2x) - 1                    (2)  = 2^n (r + r^2 q) + (2^n - 1): exact near 0
-#   sigmoid(x) = 2^n / (2^n + exp(-r))                         (3)  small values keep all their digits
+#   sigmoid(x) = 2^(n+k) / (2^(n+k) + 2^k exp(-r))             (3)  small values keep all their digits
 #
-# No absolute value and no case is needed: e of (2) may lie on either side of 0, and 2^n of (3) may be subnormal. x is
-# clamped to where the functions have reached their limits; a clamp keeps its second operand when that is a NaN.
+# No absolute value and no case is needed: e of (2) may lie on either side of 0, and k, HIGHER, makes a normal number of
+# what would be subnormal in (3). x is clamped to where the functions have reached their limits; a clamp keeps its
+# second operand when that is a NaN.
 
 cdef enum Activation:
     TANH
@@ -31,11 +32,11 @@ cdef inline vec exp_tail(vec r, vec square) noexcept nogil:
     return q * square + (splat(0.1666657684599397631061) * r + splat(0.5))
 
 
-cdef inline vec reduced(vec x, vec* rounded) noexcept nogil:
-    """r of x = n ln 2 + r; rounded is n + ROUNDER. ln 2 in two parts, the first so short that n times it is exact."""
+cdef inline vec reduced(vec x, const real rounder, vec* rounded) noexcept nogil:
+    """r of x = n ln 2 + r; rounded is n + rounder. ln 2 in two parts, the first so short that n times it is exact."""
     cdef vec n
-    rounded[0] = x * splat(1.4426950408889634074) + splat(ROUNDER)
-    n = rounded[0] - splat(ROUNDER)
+    rounded[0] = x * splat(1.4426950408889634074) + splat(rounder)
+    n = rounded[0] - splat(rounder)
     if REAL_IS_DOUBLE:
         return (x - n * splat(0.693147180559890330187045)) - n * splat(5.497923018708371174712472e-14)
     return (x - n * splat(0.693145751953125)) - n * splat(1.4286068203094172321e-6)
@@ -45,7 +46,7 @@ cdef inline vec tanh(vec x) noexcept nogil:
     cdef vec rounded, r, square, power, e
     cdef vec bound = splat(20.0 if REAL_IS_DOUBLE else 10.0)
     x = greater(-bound, lesser(bound, x))
-    r = reduced(x + x, &rounded)
+    r = reduced(x + x, ROUNDER, &rounded)
     square = r * r
     power = power_of_two(rounded)
     e = power * (r + square * exp_tail(r, square)) + (power - splat(1))
@@ -55,10 +56,10 @@ cdef inline vec tanh(vec x) noexcept nogil:
 cdef inline vec sigmoid(vec x) noexcept nogil:
     cdef vec rounded, r, square, power
     x = greater(splat(-750.0 if REAL_IS_DOUBLE else -105.0), lesser(splat(40), x))
-    r = -reduced(x, &rounded)
+    r = -reduced(x, ROUNDER + HIGHER, &rounded)
     square = r * r
-    power = any_power_of_two(rounded)
-    return power / (power + ((splat(1) + r) + square * exp_tail(r, square)))
+    power = power_of_two(rounded)
+    return power / (power + splat(2.0 ** HIGHER) * ((splat(1) + r) + square * exp_tail(r, square)))
 
 
 cdef inline vec relu(vec x) noexcept nogil:

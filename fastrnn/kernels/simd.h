@@ -84,26 +84,16 @@ static inline vec lesser(vec a, vec b) { return where_less(a, b, a, b); }
 static inline vec greater(vec a, vec b) { return where_less(b, a, a, b); }
 #endif
 
-/* x + ROUNDER has the exponent of 2**n, n the integer nearest to x, in its lowest bits; minus ROUNDER it is n. */
+/* x + ROUNDER has the exponent of 2**n, n the integer nearest to x, in its lowest bits; minus ROUNDER it is n. With
+ * ROUNDER + HIGHER it has that of 2**(n + HIGHER), which is normal for any n that sigmoid asks for. */
 #define MANTISSA_BITS (REAL_IS_DOUBLE ? 52 : 23)
 #define EXPONENT_BIAS (REAL_IS_DOUBLE ? 1023 : 127)
 #define ROUNDER ((real)((REAL_IS_DOUBLE ? 6755399441055744.0 : 12582912.0) + EXPONENT_BIAS))
 
+#define HIGHER (REAL_IS_DOUBLE ? 64 : 32)
+
 /* 2**n for a rounded = n + ROUNDER with a normal 2**n. */
 static inline vec power_of_two(vec rounded) { return (vec)((bits)rounded << MANTISSA_BITS); }
-
-/* The same where 2**n may be subnormal, or 0. */
-#if VECTOR_BYTES == 64
-VECTOR_OP(scaled, _mm512_scalef_ps, _mm512_scalef_pd, __m512, __m512d)
-static inline vec any_power_of_two(vec rounded) { return scaled(splat(1), rounded - splat(ROUNDER)); }
-#else
-static inline vec any_power_of_two(vec rounded) {
-    bits n = (bits)rounded - (bits)splat(ROUNDER), half = n >> 1;
-    vec low = (vec)((half + EXPONENT_BIAS) << MANTISSA_BITS);
-    vec high = (vec)((n - half + EXPONENT_BIAS) << MANTISSA_BITS);
-    return low * high;
-}
-#endif
 
 /* Words of 32 bits, to be compared rather than computed with; mixed is a bijection in each of its arguments. */
 typedef uint32_t words __attribute__((vector_size(VECTOR_BYTES)));

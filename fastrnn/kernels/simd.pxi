@@ -18,6 +18,7 @@ cdef extern from "simd.h" nogil:
     const Py_ssize_t SMALL_WEIGHTS
     const bint REAL_IS_DOUBLE
     const real ROUNDER
+    const int HIGHER
     void fetch(const real* p)
     void prefetch(const real* p)
     const real* fresh(const real* p)
@@ -29,6 +30,5 @@ cdef extern from "simd.h" nogil:
     vec lesser(vec a, vec b)
     vec greater(vec a, vec b)
     vec power_of_two(vec rounded)
-    vec any_power_of_two(vec rounded)
     int x86_level()
     const char* COMPILER

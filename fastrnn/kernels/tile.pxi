@@ -15,7 +15,9 @@
 #
 # A strip is some panels of some tiles. finish, if given, takes each while it is in the first-level cache and does with
 # it what the cell does; otherwise it is stored in out. Where a cell needs several panels at once, all gates of its
-# units, a strip has these `together`, and so has a tile, with fewer rows, unless too few would be left.
+# units, a strip has these `together`, and so has a tile, with fewer rows, unless too few would be left. With few rows a
+# strip is several times as wide, since each costs some 100 cycles besides its products; but one row's chain of steps
+# has time for that, and a finish that waits for all products of its step would be waited for.
 #
 # A step goes through the strips one way, the next step the other way: of weights that are larger than a cache it then
 # begins with those that are there.
@@ -27,6 +29,9 @@ cdef enum:
     FETCHING_ROWS = 4        # from so many on, in builds of so many sums, a tile has time to fetch weights ahead
     FETCHING_VECTORS = 24
     MOST_LINES = 4           # of the cache that it fetches in a turn of its loop
+    STRIP_VECTORS = 192      # of sums
+    STRIP_PRODUCTS = 4096    # vectors of weights, which stay in the second-level cache until the strips' way back
+    STRIP_PRODUCTS_OF_ONE_ROW = 864
     K_OF_A_BLOCK = 1024      # a strip of so many k stays in the second-level cache, beside the rows multiplied by it;
     ROWS_WORTH_BLOCKS = 24   # with fewer rows a strip is read too few times to matter
 
@@ -211,14 +216,14 @@ cdef inline void prefetch_tile(const real* out, Py_ssize_t out_row, Py_ssize_t r
             n += CACHE_LINE
 
 
-cdef inline const real* part_ahead(const Product* p, const real* ahead, Py_ssize_t panels,
+cdef inline const real* part_ahead(const Product* p, const real* ahead, Py_ssize_t first, Py_ssize_t panels,
                                    Py_ssize_t n) noexcept nogil:
     """Where a tile goes on to fetch if n numbers of those panels have been fetched; NULL behind them."""
     cdef Py_ssize_t panel
     if ahead == NULL:
         return NULL
     panel = n // (p.K * PANEL)
-    return ahead + panel * p.w.K * PANEL + n % (p.K * PANEL) if panel < panels else NULL
+    return ahead + (first + panel) * p.w.K * PANEL + n % (p.K * PANEL) if panel < panels else NULL
 
 
 cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t panels, real* out,
@@ -230,19 +235,20 @@ cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py
     with row m: any faster, and they would get in the way of what is read now. A tile that is added to what is there
     begins when that is: what the next one begins from is fetched ahead, too.
     """
-    cdef Py_ssize_t widest = most_panels(rows), panel = 0, number = 0, ahead_turn = 0, i, r
-    if ahead != NULL:
-        number, ahead_turn = m // rows, (STEPS * panels * PANEL * rows + p.M - 1) // p.M
+    cdef Py_ssize_t widest = most_panels(rows), width, panel = 0, number = 0, ahead_turn = 0, i, r
     while panel < panels:
+        width = min(widest, panels - panel)
+        if ahead != NULL:
+            number, ahead_turn = m // rows, (STEPS * width * PANEL * rows + p.M - 1) // p.M
         for i in range(tiles):
             r = i * rows
             if start == out and i + 1 < tiles:
-                prefetch_tile(out + (r + rows) * out_row + panel * PANEL, out_row, rows, min(widest, panels - panel))
-            tile(rows, min(widest, panels - panel), p, out + r * out_row + panel * PANEL, out_row,
+                prefetch_tile(out + (r + rows) * out_row + panel * PANEL, out_row, rows, width)
+            tile(rows, width, p, out + r * out_row + panel * PANEL, out_row,
                  NULL if start == NULL else <real*>start + r * start_row + panel * PANEL, start_row, a + r * p.a_row,
                  w + panel * p.w.K * PANEL,
-                 part_ahead(p, ahead, panels, (number + i) * ahead_turn * (p.K // STEPS)), ahead_turn)
-        panel += widest
+                 part_ahead(p, ahead, panel, width, (number + i) * ahead_turn * (p.K // STEPS)), ahead_turn)
+        panel += width
 
 
 cdef void strip(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t column,
@@ -295,6 +301,12 @@ cdef inline const real* next_strip(const Product* p, Py_ssize_t panel, Py_ssize_
     return w + p.next_block if p.next_block else NULL
 
 
+cdef inline Py_ssize_t panels_of_strip(const Product* p, Py_ssize_t least) noexcept nogil:
+    """A multiple of the least there may be."""
+    cdef Py_ssize_t vectors = least * WIDTH, products = STRIP_PRODUCTS if p.M > 1 else STRIP_PRODUCTS_OF_ONE_ROW
+    return least * max(1, min(STRIP_VECTORS // (p.M * vectors), products // (max(1, p.K) * vectors)))
+
+
 cdef void strips(const Product* p) noexcept nogil:
     """(1) for all rows, strip after strip: all weights are read once."""
     cdef Py_ssize_t most = min(MOST_ROWS, TILE_VECTORS // (p.together * WIDTH))
@@ -307,7 +319,10 @@ cdef void strips(const Product* p) noexcept nogil:
     if p.M > most:
         tiles = (p.M + most - 1) // most
         rows, taller = p.M // tiles, p.M % tiles
-    widest = onward = max(1, most_panels(rows + (taller > 0)) // p.together) * p.together
+    widest = max(1, most_panels(rows + (taller > 0)) // p.together) * p.together
+    if widest < p.w.count:
+        widest = panels_of_strip(p, widest)
+    onward = widest
     if p.backwards and p.w.count > widest:
         panel, onward = (p.w.count - 1) // widest * widest, -widest
     while 0 <= panel < p.w.count:
