@@ -15,9 +15,10 @@
 #
 # A strip is some panels of some tiles. finish, if given, takes each while it is in the first-level cache and does with
 # it what the cell does; otherwise it is stored in out. Where a cell needs several panels at once, all gates of its
-# units, a strip has these `together`, and so has a tile, with fewer rows, unless too few would be left. With few rows a
-# strip is several times as wide, since each costs some 100 cycles besides its products; but one row's chain of steps
-# has time for that, and a finish that waits for all products of its step would be waited for.
+# units, a strip has these `together`, and so has a tile, with fewer rows, unless too few would be left.
+#
+# With few rows a strip is several times as wide, since each costs some 100 cycles besides its products. For one row
+# that holds where its weights are few: otherwise its finish had better run beside the products of the next strip.
 #
 # A step goes through the strips one way, the next step the other way: of weights that are larger than a cache it then
 # begins with those that are there.
@@ -29,9 +30,9 @@ cdef enum:
     FETCHING_ROWS = 4        # from so many on, in builds of so many sums, a tile has time to fetch weights ahead
     FETCHING_VECTORS = 24
     MOST_LINES = 4           # of the cache that it fetches in a turn of its loop
-    STRIP_VECTORS = 192      # of sums
-    STRIP_PRODUCTS = 4096    # vectors of weights, which stay in the second-level cache until the strips' way back
-    STRIP_PRODUCTS_OF_ONE_ROW = 864
+    STRIP_VECTORS = 192      # of sums in a strip that is made wider
+    STRIP_WEIGHTS = 4096     # vectors of weights: what was read last is to be in the cache on the strips' way back
+    STRIP_WEIGHTS_OF_ONE_ROW = 864
     K_OF_A_BLOCK = 1024      # a strip of so many k stays in the second-level cache, beside the rows multiplied by it;
     ROWS_WORTH_BLOCKS = 24   # with fewer rows a strip is read too few times to matter
 
@@ -303,8 +304,8 @@ cdef inline const real* next_strip(const Product* p, Py_ssize_t panel, Py_ssize_
 
 cdef inline Py_ssize_t panels_of_strip(const Product* p, Py_ssize_t least) noexcept nogil:
     """A multiple of the least there may be."""
-    cdef Py_ssize_t vectors = least * WIDTH, products = STRIP_PRODUCTS if p.M > 1 else STRIP_PRODUCTS_OF_ONE_ROW
-    return least * max(1, min(STRIP_VECTORS // (p.M * vectors), products // (max(1, p.K) * vectors)))
+    cdef Py_ssize_t vectors = least * WIDTH, weights = STRIP_WEIGHTS if p.M > 1 else STRIP_WEIGHTS_OF_ONE_ROW
+    return least * max(1, min(STRIP_VECTORS // (p.M * vectors), weights // (max(1, p.K) * vectors)))
 
 
 cdef void strips(const Product* p) noexcept nogil:
