@@ -6,13 +6,14 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
+from libc.limits cimport INT_MAX
 from libc.math cimport INFINITY
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from fastrnn.kernels.pool cimport (
-    Barrier, Interrupt, Task, barrier_of, barrier_wait, leaves, look_for_signals, pass_on, pool_acquire, pool_release,
-    pool_run,
+    Barrier, Interrupt, Task, barrier_of, barrier_wait, give_back, leaves, look_for_signals, pass_on, pool_acquire,
+    pool_release, pool_run, see, show, take,
 )
 
 cdef extern from "<stdlib.h>" nogil:
@@ -31,6 +32,7 @@ include "rnn.pxi"
 include "lstm.pxi"
 include "gru.pxi"
 include "sweep.pxi"
+include "stretches.pxi"
 include "forward.pxi"
 include "backward.pxi"
 include "fingerprint.pxi"
@@ -182,19 +184,22 @@ cdef int sweep_forward(Sweep* s, tuple weights, int threads, real* workspace, Py
     cdef Weights w
     cdef Direction* d
     cdef real* own = NULL
+    cdef Py_ssize_t needed
     cdef int i, workers
     s.chunk_rows = max(s.B, min(s.row_steps, forward_rows(s)))
     for i in range(s.directions):
         d, w = &s.direction[i], weights[i]
         d.w_ih, d.w_hh, d.w_second, d.bias, d.y_bias = w.ih, w.hh, w.second, w.bias, w.y_bias
         d.peephole = w.peephole
-    s.workspace_size = forward_workspace(s, s.direction[0].w_ih.count)
+    s.workspace_size = whole_vectors(forward_workspace(s, s.direction[0].w_ih.count))
     workers = pool_acquire(workers_wanted(s, threads))
     try:
         share_out(s, workers)
         s.workspace = workspace
-        if s.workers * s.workspace_size > size:
-            s.workspace = own = allocate(s.workers * s.workspace_size)
+        needed = s.workers * s.workspace_size + memory_of_stretches(s)
+        if needed > size:
+            s.workspace = own = allocate(needed)
+        deal_stretches(s)
         with nogil:
             pool_run(forward_worker, s, s.workers)
         pass_on(&s.interrupt)

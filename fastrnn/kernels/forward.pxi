@@ -3,7 +3,7 @@
 # leave the cache, one step at a time would waste the product on few rows. The workspace is one chunk, whatever T.
 
 cdef enum:
-    FORWARD_BATCH = 256  # rows of the batch that go through time together
+    FORWARD_BATCH = 256  # rows of the batch that go through time together, at most
 
 
 cdef Py_ssize_t forward_workspace(const Sweep* s, Py_ssize_t panels) noexcept nogil:
@@ -64,17 +64,18 @@ cdef inline void forward_second(Sweep* s, const Share* share, Step* step, Py_ssi
         s.cell.forward_second(step)
 
 
-cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* workspace) noexcept nogil:
+cdef Py_ssize_t forward_direction(Sweep* s, Direction* d, const Share* share, Py_ssize_t first, int number, int last,
+                                  real* workspace) noexcept nogil:
+    """Chunks number .. last - 1, the first of which begins with step `first`; returns the step after them."""
     cdef Step step
     cdef Panels w = own_panels(d.w_ih, share, s.cell.gates)
-    cdef Py_ssize_t first = 0, t, M, after
+    cdef Py_ssize_t t, M, after
     cdef Py_ssize_t z_row = padded_row(w.count * PANEL)
     cdef Rows z = strided(workspace, share.M * z_row, z_row)
     cdef real* input = workspace + s.chunk_rows * z.b
     cdef real* states = input + s.chunk_rows * s.I
     cdef Chunk chunk
     cdef Py_ssize_t row
-    cdef int number = 0
     cdef const real* y_bias = d.y_bias
     begin_step(s, d, share, &step)
     step.x_row = z.b
@@ -88,9 +89,9 @@ cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* wo
         step.second.w = own_state_panels(d.w_second, share)
         step.second.K = d.w_second.K
         step.second.columns = step.second.w.columns
-    if d.alive != NULL:
+    if d.alive != NULL and first == 0:
         final_state(s, d, share, -1, max(alive(s, d, share, 0), alive(s, d, share, s.T - 1)), share.M)
-    while first < s.T and goes_on(s, &share.group, share, number):
+    while first < s.T and number < last and goes_on(s, &share.group, share, number):
         chunk = chunk_from(s, d, share, first)
         affine(z, d.bias + step.unit * s.cell.gates, input_rows(s, d, share, &chunk, input), w, w.columns, chunk.rows)
         row = 0
@@ -117,6 +118,23 @@ cdef void forward_direction(Sweep* s, Direction* d, const Share* share, real* wo
             row += M
         first += chunk.n
         number += 1
+    return first
+
+
+cdef void forward_stretches(Sweep* s, int worker) noexcept nogil:
+    """A chunk of a stretch at a time, until all are done or somebody's last."""
+    cdef Share share = share_of(s, worker)
+    cdef Stretch* stretch = next_stretch(s, worker)
+    cdef int chunks
+    while stretch != NULL:
+        share.b, share.M, chunks = stretch.b, stretch.M, stretch.chunks
+        stretch.first = forward_direction(s, &s.direction[stretch.direction], &share, stretch.first, chunks, chunks + 1,
+                                          s.workspace + worker * s.workspace_size)
+        show(&stretch.chunks, INT_MAX if stretch.first == s.T else chunks + 1)
+        give_back(&stretch.taken)
+        if leaves(&s.interrupt, NULL, worker, 0):
+            return
+        stretch = next_stretch(s, worker)
 
 
 cdef void forward_worker(void* sweep, int worker) noexcept nogil:
@@ -124,10 +142,13 @@ cdef void forward_worker(void* sweep, int worker) noexcept nogil:
     cdef int i
     cdef Share share, part
     cdef Py_ssize_t block, blocks
+    if s.stretches != NULL:
+        forward_stretches(s, worker)
+        return
     for i in range(first_direction(s, worker), last_direction(s, worker)):
         part = share = share_of(s, worker)
         blocks = (share.M + FORWARD_BATCH - 1) // FORWARD_BATCH
         for block in range(blocks):
             part.b = share.b + share.M * block // blocks
             part.M = share.b + share.M * (block + 1) // blocks - part.b
-            forward_direction(s, &s.direction[i], &part, s.workspace + worker * s.workspace_size)
+            forward_direction(s, &s.direction[i], &part, 0, 0, INT_MAX, s.workspace + worker * s.workspace_size)

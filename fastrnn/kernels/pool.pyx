@@ -250,6 +250,24 @@ cdef void barrier_wait(const Barrier* barrier, int worker) noexcept nogil:
             spins = spin(spins)
 
 
+cdef bint take(int* taken) noexcept nogil:
+    """Have what one worker has at a time; False if another has it. What the last one wrote is then seen."""
+    return not atomic_get(taken) and not atomic_swap(taken, 1)
+
+
+cdef void give_back(int* taken) noexcept nogil:
+    atomic_set(taken, 0)
+
+
+cdef int see(int* value) noexcept nogil:
+    """A number that another worker may be changing."""
+    return atomic_get(value)
+
+
+cdef void show(int* value, int new) noexcept nogil:
+    atomic_set(value, new)
+
+
 cdef void forget_workers() noexcept nogil:
     """In a forked child no worker is left, whatever they were doing."""
     global workers_alive, busy

@@ -5,10 +5,11 @@
 # one below the other, then those of the next. So those alive at a step are the first so many: forward they leave from
 # the end, in the reverse direction they join there; and the rows of a chunk of steps are one stretch of memory.
 #
-# Workers share the batch, in groups that share the hidden units of their rows. Groups do not synchronise going forward;
-# going back all meet twice a chunk, where each worker takes other columns of the weight gradients, so that no sum is
-# ever split. Within a group there is a barrier a step, two where a step is two products. Where there are rows enough a
-# group is one worker: larger ones are for few rows of wide layers, and for weights that are better not read by each.
+# Workers share the batch, in groups that share the hidden units of their rows. Groups do not synchronise going forward,
+# but single workers take over each other's rows in the end (stretches.pxi); going back all meet twice a chunk, where
+# each worker takes other columns of the weight gradients, so that no sum is ever split. Within a group there is a
+# barrier a step, two where a step is two products. Where there are rows enough a group is one worker: larger ones are
+# for few rows of wide layers, and for weights that are better not read by each.
 
 cdef enum:
     FORWARD_ROWS = 64  # rows (steps x batch) of a chunk going forward
@@ -58,6 +59,9 @@ cdef struct Direction:
     const unsigned char* reset  # (T, B), own order: 1 where the state before the step is zero; NULL for nowhere
 
 
+cdef struct Stretch
+
+
 cdef struct Sweep:
     Cell cell
     Activation activation
@@ -78,6 +82,8 @@ cdef struct Sweep:
     bint add                 # going back: to d_params, instead of writing them
     bint long_steps          # a step takes long enough to look for signals in each
     Interrupt interrupt
+    Stretch* stretches       # going forward; NULL where each group keeps to its rows
+    int of_each              # stretches that a worker begins with
     Direction direction[2]
     real* workspace          # one part for each worker
     Py_ssize_t workspace_size
