@@ -105,7 +105,7 @@ setup(
     ext_modules=cythonize(
         [
             Extension(
-                "fastrnn.kernels.pool", [str(KERNELS / "pool.pyx")],
+                "fastrnn.kernels.pool", [str(KERNELS / "pool.pyx")], include_dirs=[str(KERNELS)],
                 define_macros=[("_GNU_SOURCE", None), ("FASTRNN_THREADS", int(THREADS))],
                 extra_compile_args=["-O2", "-g0", "-pthread", *SANITIZER], extra_link_args=["-pthread", *SANITIZER],
             ),

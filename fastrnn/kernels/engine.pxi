@@ -12,8 +12,8 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from fastrnn.kernels.pool cimport (
-    Barrier, Interrupt, Task, barrier_of, barrier_wait, give_back, leaves, look_for_signals, pass_on, pool_acquire,
-    pool_release, pool_run, see, show, take,
+    Barrier, Interrupt, Task, barrier_of, barrier_wait, leaves, look_for_signals, pass_on, pool_acquire, pool_release,
+    pool_run,
 )
 
 cdef extern from "<stdlib.h>" nogil:
@@ -32,7 +32,7 @@ include "rnn.pxi"
 include "lstm.pxi"
 include "gru.pxi"
 include "sweep.pxi"
-include "stretches.pxi"
+include "bands.pxi"
 include "forward.pxi"
 include "backward.pxi"
 include "fingerprint.pxi"
@@ -196,10 +196,10 @@ cdef int sweep_forward(Sweep* s, tuple weights, int threads, real* workspace, Py
     try:
         share_out(s, workers)
         s.workspace = workspace
-        needed = s.workers * s.workspace_size + memory_of_stretches(s)
+        needed = s.workers * s.workspace_size + memory_of_bands(s)
         if needed > size:
             s.workspace = own = allocate(needed)
-        deal_stretches(s)
+        deal_bands(s)
         with nogil:
             pool_run(forward_worker, s, s.workers)
         pass_on(&s.interrupt)

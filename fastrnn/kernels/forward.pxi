@@ -121,20 +121,20 @@ cdef Py_ssize_t forward_direction(Sweep* s, Direction* d, const Share* share, Py
     return first
 
 
-cdef void forward_stretches(Sweep* s, int worker) noexcept nogil:
-    """A chunk of a stretch at a time, until all are done or somebody's last."""
+cdef void forward_bands(Sweep* s, int worker) noexcept nogil:
+    """A chunk of a band at a time, until all are done or in others' hands."""
     cdef Share share = share_of(s, worker)
-    cdef Stretch* stretch = next_stretch(s, worker)
+    cdef Band* band = next_band(s, worker)
     cdef int chunks
-    while stretch != NULL:
-        share.b, share.M, chunks = stretch.b, stretch.M, stretch.chunks
-        stretch.first = forward_direction(s, &s.direction[stretch.direction], &share, stretch.first, chunks, chunks + 1,
-                                          s.workspace + worker * s.workspace_size)
-        show(&stretch.chunks, INT_MAX if stretch.first == s.T else chunks + 1)
-        give_back(&stretch.taken)
+    while band != NULL:
+        share.b, share.M, chunks = band.b, band.M, band.chunks
+        band.first = forward_direction(s, &s.direction[band.direction], &share, band.first, chunks, chunks + 1,
+                                       s.workspace + worker * s.workspace_size)
+        atomic_set(&band.chunks, INT_MAX if band.first == s.T else chunks + 1)
+        atomic_set(&band.taken, 0)
         if leaves(&s.interrupt, NULL, worker, 0):
             return
-        stretch = next_stretch(s, worker)
+        band = next_band(s, worker)
 
 
 cdef void forward_worker(void* sweep, int worker) noexcept nogil:
@@ -142,8 +142,8 @@ cdef void forward_worker(void* sweep, int worker) noexcept nogil:
     cdef int i
     cdef Share share, part
     cdef Py_ssize_t block, blocks
-    if s.stretches != NULL:
-        forward_stretches(s, worker)
+    if s.bands != NULL:
+        forward_bands(s, worker)
         return
     for i in range(first_direction(s, worker), last_direction(s, worker)):
         part = share = share_of(s, worker)

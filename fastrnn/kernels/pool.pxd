@@ -17,7 +17,3 @@ cdef void barrier_wait(const Barrier* barrier, int worker) noexcept nogil
 cdef void look_for_signals(Interrupt* interrupt) noexcept nogil
 cdef bint leaves(Interrupt* interrupt, const Barrier* barrier, int worker, int chunk) noexcept nogil
 cdef int pass_on(const Interrupt* interrupt) except -1
-cdef bint take(int* taken) noexcept nogil
-cdef void give_back(int* taken) noexcept nogil
-cdef int see(int* value) noexcept nogil
-cdef void show(int* value, int new) noexcept nogil

@@ -67,16 +67,13 @@ cdef extern from * nogil:
     #endif
     /* By this name threadpoolctl knows the library (threads.py). */
     const int fastrnn_pool = 1;
-    #define atomic_get(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
-    #define atomic_set(p, value) __atomic_store_n(p, value, __ATOMIC_SEQ_CST)
-    #define atomic_swap(p, value) __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST)
-    #define atomic_see(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
-    #define atomic_publish(p, value) __atomic_store_n(p, value, __ATOMIC_RELEASE)
     """
     int my_processor()
     void keep_off_my_processor(pthread_t thread)
     void relax()
     const bint FASTRNN_THREADS  # the build says whether there are any
+
+cdef extern from "atomics.h" nogil:
     int atomic_get(int*)
     void atomic_set(int*, int)
     int atomic_swap(int*, int)
@@ -248,24 +245,6 @@ cdef void barrier_wait(const Barrier* barrier, int worker) noexcept nogil:
         spins = 0
         while atomic_see(theirs) - come < 0:
             spins = spin(spins)
-
-
-cdef bint take(int* taken) noexcept nogil:
-    """Have what one worker has at a time; False if another has it. What the last one wrote is then seen."""
-    return not atomic_get(taken) and not atomic_swap(taken, 1)
-
-
-cdef void give_back(int* taken) noexcept nogil:
-    atomic_set(taken, 0)
-
-
-cdef int see(int* value) noexcept nogil:
-    """A number that another worker may be changing."""
-    return atomic_get(value)
-
-
-cdef void show(int* value, int new) noexcept nogil:
-    atomic_set(value, new)
 
 
 cdef void forget_workers() noexcept nogil:

@@ -6,7 +6,7 @@
 # the end, in the reverse direction they join there; and the rows of a chunk of steps are one stretch of memory.
 #
 # Workers share the batch, in groups that share the hidden units of their rows. Groups do not synchronise going forward,
-# but single workers take over each other's rows in the end (stretches.pxi); going back all meet twice a chunk, where
+# but single workers take over each other's rows in the end (bands.pxi); going back all meet twice a chunk, where
 # each worker takes other columns of the weight gradients, so that no sum is ever split. Within a group there is a
 # barrier a step, two where a step is two products. Where there are rows enough a group is one worker: larger ones are
 # for few rows of wide layers, and for weights that are better not read by each.
@@ -59,7 +59,7 @@ cdef struct Direction:
     const unsigned char* reset  # (T, B), own order: 1 where the state before the step is zero; NULL for nowhere
 
 
-cdef struct Stretch
+cdef struct Band
 
 
 cdef struct Sweep:
@@ -82,8 +82,8 @@ cdef struct Sweep:
     bint add                 # going back: to d_params, instead of writing them
     bint long_steps          # a step takes long enough to look for signals in each
     Interrupt interrupt
-    Stretch* stretches       # going forward; NULL where each group keeps to its rows
-    int of_each              # stretches that a worker begins with
+    Band* bands              # going forward; NULL where each group keeps to its rows
+    int of_each              # bands that a worker begins with
     Direction direction[2]
     real* workspace          # one part for each worker
     Py_ssize_t workspace_size

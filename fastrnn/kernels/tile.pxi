@@ -303,8 +303,10 @@ cdef inline const real* next_strip(const Product* p, Py_ssize_t panel, Py_ssize_
 
 
 cdef inline Py_ssize_t panels_of_strip(const Product* p, Py_ssize_t least) noexcept nogil:
-    """A multiple of the least there may be."""
+    """As many as are worth a strip: the least there may be, or with few rows several times as many."""
     cdef Py_ssize_t vectors = least * WIDTH, weights = STRIP_WEIGHTS if p.M > 1 else STRIP_WEIGHTS_OF_ONE_ROW
+    if least >= p.w.count:
+        return least
     return least * max(1, min(STRIP_VECTORS // (p.M * vectors), weights // (max(1, p.K) * vectors)))
 
 
@@ -320,10 +322,7 @@ cdef void strips(const Product* p) noexcept nogil:
     if p.M > most:
         tiles = (p.M + most - 1) // most
         rows, taller = p.M // tiles, p.M % tiles
-    widest = max(1, most_panels(rows + (taller > 0)) // p.together) * p.together
-    if widest < p.w.count:
-        widest = panels_of_strip(p, widest)
-    onward = widest
+    widest = onward = panels_of_strip(p, max(1, most_panels(rows + (taller > 0)) // p.together) * p.together)
     if p.backwards and p.w.count > widest:
         panel, onward = (p.w.count - 1) // widest * widest, -widest
     while 0 <= panel < p.w.count:
