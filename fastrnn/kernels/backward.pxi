@@ -38,19 +38,23 @@ cdef const real* gradient_behind(const Sweep* s, const Direction* d, const Share
     return scratch
 
 
+cdef inline void move_on(Step* step, Py_ssize_t rows) noexcept nogil:
+    """What the forward pass left, so many rows on."""
+    step.h_prev += rows * step.h_prev_row
+    step.c_prev += rows * step.c_prev_row
+    step.h += rows * step.h_row
+    step.c += rows * step.c_row
+    step.saved += rows * step.saved_row
+    step.middle += rows * step.middle_row
+
+
 cdef void back_one_step(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk, Py_ssize_t t,
-                        const Step* aimed, Py_ssize_t start, Py_ssize_t end, const real* behind,
+                        Step* step, Py_ssize_t start, Py_ssize_t end, const real* behind,
                         Advance back) noexcept nogil:
     """A product of a step back for rows start .. end - 1; behind: dz of the step after, NULL where there is none."""
-    cdef Step step = aimed[0]
     cdef Py_ssize_t b = share.b + start
-    step.h_prev += start * step.h_prev_row
-    step.c_prev += start * step.c_prev_row
-    states_and_saved(d, share, t, &step)
-    step.h += start * step.h_row
-    step.c += start * step.c_row
-    step.saved += start * step.saved_row
-    step.middle += start * step.middle_row
+    states_and_saved(d, share, t, step)
+    move_on(step, start)
     step.g = step.g_c = NULL
     if d.g.data != NULL:
         step.g, step.g_row = rows_at(d.g, t, b).data, d.g.b
@@ -65,18 +69,18 @@ cdef void back_one_step(const Sweep* s, const Direction* d, const Share* share, 
     step.recurrent.start = NULL
     if behind == NULL or s.cell.carries:
         step.recurrent.start = step.carry + step.state
-    step.recurrent.cell = step.second.cell = &step
-    back(&step)
+    back(step)
+    move_on(step, -start)
 
 
 cdef void initial_gradient(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk, Py_ssize_t t,
-                           const Step* aimed, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+                           const Step* step, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
     """Rows start .. end - 1 begin with step t: what reaches their first state takes the place of carry."""
-    cdef Product p = aimed.recurrent
+    cdef Product p = step.recurrent
     cdef Py_ssize_t b = share.b + start
-    p.M = end - start
+    p.M, p.K = end - start, p.w.K
     p.a = dz_at(s, d, chunk, t) + b * s.dz_row
-    p.out = d.carry + b * s.P + aimed.state
+    p.out = d.carry + b * s.P + step.state
     p.out_row = s.P
     p.start = p.out if s.cell.carries else NULL
     p.finish = NULL

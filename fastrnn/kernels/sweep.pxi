@@ -307,12 +307,19 @@ cdef inline const unsigned char* resets(const Sweep* s, const Direction* d, cons
     return NULL
 
 
-cdef void state_before(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t t, Py_ssize_t M,
-                       Step* step, real* scratch) noexcept nogil:
-    """Point step at the states before step t: where they lie, or gathered where they come from different places.
+cdef inline void state_before(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t t, Py_ssize_t M,
+                              Step* step, real* scratch) noexcept nogil:
+    """Point step at the states before step t: where they lie, or gathered where they come from different places."""
+    if t > 0 and d.alive == NULL and d.reset == NULL:
+        step.h_prev, step.h_prev_row = rows_at(d.h, t - 1, share.b).data, d.h.b
+        step.c_prev, step.c_prev_row = rows_at(d.c, t - 1, share.b).data, d.c.b
+    else:
+        gathered_state(s, d, share, t, M, step, scratch)
 
-    Of c the worker's units alone: in inference others are by then writing theirs where it lies.
-    """
+
+cdef void gathered_state(const Sweep* s, const Direction* d, const Share* share, Py_ssize_t t, Py_ssize_t M,
+                         Step* step, real* scratch) noexcept nogil:
+    """The states before step t, of c the worker's units alone: in inference others are by then writing theirs there."""
     cdef Py_ssize_t before = alive(s, d, share, t - 1), b, unit = share.panel * PANEL, units = own_units(s, share)
     cdef const unsigned char* reset = resets(s, d, share, t, M)
     cdef const real* h
@@ -336,16 +343,6 @@ cdef void state_before(const Sweep* s, const Direction* d, const Share* share, P
             place_row(scratch + share.M * s.P + b * s.H + unit, c, units)
     step.h_prev, step.h_prev_row = scratch, s.P
     step.c_prev, step.c_prev_row = scratch + share.M * s.P, s.H
-
-
-cdef inline void place_row(real* out, const real* source, Py_ssize_t columns) noexcept nogil:
-    """A copy of a row; zeros for NULL."""
-    cdef Py_ssize_t n
-    if source != NULL:
-        copy_columns(out, source, columns)
-        return
-    for n in range(columns):
-        out[n] = 0
 
 
 cdef void begin_step(const Sweep* s, const Direction* d, const Share* share, Step* step) noexcept nogil:

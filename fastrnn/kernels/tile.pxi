@@ -17,8 +17,9 @@
 # it what the cell does; otherwise it is stored in out. Where a cell needs several panels at once, all gates of its
 # units, a strip has these `together`, and so has a tile, with fewer rows, unless too few would be left.
 #
-# With few rows a strip is several times as wide, since each costs some 100 cycles besides its products. For one row
-# that holds where its weights are few: otherwise its finish had better run beside the products of the next strip.
+# With few rows a strip is several times as wide, since each costs some 100 cycles besides its products. One row, which
+# costs some 100 however it is dealt, has a way of its own, and all panels in one strip where its weights are few:
+# otherwise its finish had better run beside the products of the next strip.
 #
 # A step goes through the strips one way, the next step the other way: of weights that are larger than a cache it then
 # begins with those that are there.
@@ -32,7 +33,7 @@ cdef enum:
     MOST_LINES = 4           # of the cache that it fetches in a turn of its loop
     STRIP_VECTORS = 192      # of sums in a strip that is made wider
     STRIP_WEIGHTS = 4096     # vectors of weights: what was read last is to be in the cache on the strips' way back
-    STRIP_WEIGHTS_OF_ONE_ROW = 864
+    STRIP_WEIGHTS_OF_ONE_ROW = 800
     K_OF_A_BLOCK = 1024      # a strip of so many k stays in the second-level cache, beside the rows multiplied by it;
     ROWS_WORTH_BLOCKS = 24   # with fewer rows a strip is read too few times to matter
 
@@ -68,6 +69,16 @@ cdef inline void copy_columns(real* out, const real* source, Py_ssize_t columns)
     while n < columns:
         out[n] = source[n]
         n += 1
+
+
+cdef inline void place_row(real* out, const real* source, Py_ssize_t columns) noexcept nogil:
+    """A copy of a row; zeros for NULL."""
+    cdef Py_ssize_t n
+    if source != NULL:
+        copy_columns(out, source, columns)
+        return
+    for n in range(columns):
+        out[n] = 0
 
 
 cdef inline void store_columns(real* out, vec v, Py_ssize_t columns) noexcept nogil:
@@ -199,8 +210,6 @@ cdef void tile(Py_ssize_t rows, Py_ssize_t panels, const Product* p, real* out, 
         tile_of_rows(3, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
     elif rows == 2:
         tile_of_rows(2, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
-    elif rows == 1:
-        tile_of_rows(1, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
 
 
 cdef inline Py_ssize_t most_panels(Py_ssize_t rows) noexcept nogil:
@@ -304,10 +313,10 @@ cdef inline const real* next_strip(const Product* p, Py_ssize_t panel, Py_ssize_
 
 cdef inline Py_ssize_t panels_of_strip(const Product* p, Py_ssize_t least) noexcept nogil:
     """As many as are worth a strip: the least there may be, or with few rows several times as many."""
-    cdef Py_ssize_t vectors = least * WIDTH, weights = STRIP_WEIGHTS if p.M > 1 else STRIP_WEIGHTS_OF_ONE_ROW
+    cdef Py_ssize_t vectors = least * WIDTH
     if least >= p.w.count:
         return least
-    return least * max(1, min(STRIP_VECTORS // (p.M * vectors), weights // (max(1, p.K) * vectors)))
+    return least * max(1, min(STRIP_VECTORS // (p.M * vectors), STRIP_WEIGHTS // (max(1, p.K) * vectors)))
 
 
 cdef void strips(const Product* p) noexcept nogil:
@@ -332,6 +341,45 @@ cdef void strips(const Product* p) noexcept nogil:
         panel += onward
 
 
+cdef inline void tiles_of_one_row(const Product* p, real* out, const real* start, const real* w,
+                                  Py_ssize_t panels) noexcept nogil:
+    """(1) for some panels of a single row, the last tile with those that are left."""
+    cdef Py_ssize_t panel = 0
+    while panels - panel >= MOST_PANELS:
+        tile_of(1, MOST_PANELS, p, out + panel * PANEL, 0, NULL if start == NULL else start + panel * PANEL, 0, p.a,
+                w + panel * p.w.K * PANEL, NULL, 0)
+        panel += MOST_PANELS
+    if panel < panels:
+        tile_of_rows(1, panels - panel, p, out + panel * PANEL, 0, NULL if start == NULL else start + panel * PANEL,
+                     0, p.a, w + panel * p.w.K * PANEL, NULL, 0)
+
+
+cdef void one_row(const Product* p) noexcept nogil:
+    """(1) for a single row, strip after strip: a step of one has little else to do, so here nothing is dealt."""
+    cdef strip_values stage
+    cdef real* values = stage.tiles[0].values
+    cdef const real* start
+    cdef Py_ssize_t widest = p.w.count, done = 0, panels, panel, width, columns
+    if widest * WIDTH > STRIP_VECTORS or p.K * widest * WIDTH > STRIP_WEIGHTS_OF_ONE_ROW:
+        widest = 3 if p.together == 3 else MOST_PANELS
+    while done < p.w.count:
+        panels = min(widest, p.w.count - done)
+        panel = p.w.count - done - panels if p.backwards else done
+        width = panels * PANEL
+        columns = min(width, p.columns - panel * PANEL)
+        start = NULL if p.start == NULL else p.start + panel * PANEL
+        if start != NULL and columns < width:
+            place_row(values, NULL, width)
+            copy_columns(values, start, columns)
+            start = values
+        tiles_of_one_row(p, values, start, p.w.data + panel * PANEL * p.w.K, panels)
+        if p.finish == NULL:
+            copy_columns(p.out + panel * PANEL, values, columns)
+        else:
+            p.finish(p.cell, values, width, 0, 1, panel * PANEL, columns)
+        done += panels
+
+
 cdef void blocks_of_k(const Product* p) noexcept nogil:
     """(1), the sums in out between one block and the next."""
     cdef Product part = p[0]
@@ -351,7 +399,9 @@ cdef void blocks_of_k(const Product* p) noexcept nogil:
 cdef void product(Product* p) noexcept nogil:
     """(1): many k in blocks, for which there has to be room in out."""
     p.next_block = 0
-    if p.K >= 2 * K_OF_A_BLOCK and p.M >= ROWS_WORTH_BLOCKS and p.out != NULL:
+    if p.M == 1:
+        one_row(p)
+    elif p.K >= 2 * K_OF_A_BLOCK and p.M >= ROWS_WORTH_BLOCKS and p.out != NULL:
         blocks_of_k(p)
     else:
         strips(p)
