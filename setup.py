@@ -4,6 +4,7 @@ import os
 import sysconfig
 from pathlib import Path
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -71,9 +72,10 @@ def kernel_extensions():
             yield Extension(
                 f"fastrnn.kernels.{build}_{dtype}",
                 [str(shim)],
-                include_dirs=[str(KERNELS)],
+                include_dirs=[str(KERNELS), numpy.get_include()],
                 define_macros=[
                     INLINE, ("REAL", c_type), ("VECTOR_BYTES", vector_bytes), ("TILE_VECTORS", tile_vectors),
+                    ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
                 ],
                 extra_compile_args=FLAGS + flags + SANITIZER,
                 extra_link_args=SANITIZER,

@@ -98,8 +98,7 @@ class Cell(Module, Generic[State, StateLike]):
             To be given to `backward`, once. One a step is open when a sequence is stepped through.
         """
         weights = self._packed_weights()
-        found = self._engine.train([weights], self._activation, input, hx, np.empty, True, False,
-                                   get_num_threads())
+        found = self._engine.train([weights], self._activation, input, hx, None, True, False, get_num_threads())
         if found is not None:
             state, hx, records = found
             return state, Tape(self, (records[0], hx, weights, None))

@@ -212,8 +212,8 @@ class LSTM(Recurrent):
         ValueError, TypeError
             As of `RNN`.
         """
-        result = self._infer(input, hx, lengths, reset, out, boolean("return_cells", return_cells))
-        return result if return_cells else result[:2]
+        return self._infer(input, hx, lengths, reset, out,
+                           return_cells is not False and boolean("return_cells", return_cells))
 
     @overload
     def forward(self, input: PackedSequence, hx: PairLike | None = None, *, lengths: None = None,

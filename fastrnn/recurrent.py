@@ -151,7 +151,7 @@ class Recurrent(Module):
         TypeError
             Values that are not real numbers, or float64 for a float32 layer.
         """
-        return self._infer(input, hx, lengths, reset, out, False)[:2]
+        return self._infer(input, hx, lengths, reset, out, False)
 
     @overload
     def forward(self, input: PackedSequence, hx: ArrayLike | None = None, *, lengths: None = None,
@@ -220,7 +220,7 @@ class Recurrent(Module):
         return self._through(tape, into, d_output, d_hx, None)
 
     def _infer(self, input, hx, lengths, reset, out, return_cells):
-        """output, state and, with return_cells, cells of a call."""
+        """output, state and, with return_cells, cells: what a call returns."""
         if self._reserve:
             self._reserve.clear()
         if lengths is None and reset is None and not return_cells:
@@ -242,13 +242,13 @@ class Recurrent(Module):
                                layout.reset, cells=cells)
             x = output
         output, finals = layout.shown(x), tuple(map(layout.shown_state, finals))
-        cells = layout.shown(cells) if return_cells else None
         if out is None:
-            return output, self._as_given(finals), cells
-        out[0][...] = output
-        for target, final in zip(self._as_tuple(out[1]), finals, strict=True):
-            target[...] = final
-        return *out, cells
+            out = output, self._as_given(finals)
+        else:
+            out[0][...] = output
+            for target, final in zip(self._as_tuple(out[1]), finals, strict=True):
+                target[...] = final
+        return (*out, layout.shown(cells)) if return_cells else out
 
     def _check_out(self, out, layout, states):
         """`out` has arrays that the results fit in, or is None."""
@@ -266,7 +266,7 @@ class Recurrent(Module):
     def _train(self, input, hx, lengths, reset, return_cells=False):
         """output, state, cells (or None) and tape of a forward."""
         drops = self.dropout and self.num_layers > 1
-        room = self._reserve.empty if self._reserve else np.empty
+        room = self._reserve.empty if self._reserve else None
         if lengths is None and reset is None and not return_cells and not drops:
             packed = self._packed_weights()
             found = self._engine.train(packed, self._activation, input, hx, room, False, self.batch_first,
@@ -288,7 +288,8 @@ class Recurrent(Module):
                 cells = layout.empty(self._cells_size(), self.dtype, last)
             record = recurrence.forward(
                 self._engine, self._packed_weights()[layer], self._activation, x, self._part(states, layer), output,
-                self._part(finals, layer), layout.lengths, layout.reset, cells=cells, training=True, room=room)
+                self._part(finals, layer), layout.lengths, layout.reset, cells=cells, training=True,
+                room=room or np.empty)
             output.flags.writeable = False
             if cells is not None:
                 cells.flags.writeable = False

@@ -2,9 +2,6 @@
 # says who calls this; all arguments have been checked: there is no shape or dtype error left to find here, and
 # no dimension of T, B and N is 0.
 
-from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
-)
 from cpython.exc cimport PyErr_CheckSignals
 from libc.limits cimport INT_MAX
 from libc.math cimport INFINITY
@@ -18,8 +15,6 @@ from fastrnn.kernels.pool cimport (
 
 cdef extern from "<stdlib.h>" nogil:
     int posix_memalign(void** memory, size_t alignment, size_t size)
-
-from numpy import empty, ndarray, zeros  # as Python objects: no headers of NumPy are needed to build
 
 include "simd.pxi"
 include "activations.pxi"
@@ -316,5 +311,6 @@ def layer_backward(tuple weights not None, int activation, const real[:, :, :] x
         free(counts)
 
 
+include "arrays.pxi"
 include "infer.pxi"
 include "train.pxi"

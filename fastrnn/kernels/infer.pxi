@@ -4,15 +4,8 @@
 # says what is wrong with it.
 
 cdef enum:
-    MOST_ARRAYS = 9          # x, h, c; output or its gradient; states after, or gradients after and before; of weights
     STACK = 24 * 1024        # bytes of workspace
     STACKED_ROWS = 1024      # rows (steps x batch) that go through a stack of layers together
-
-
-cdef struct Held:
-    # the arrays that a call reads and writes, held until it is done
-    Py_buffer view[MOST_ARRAYS]
-    int count
 
 
 cdef struct Shape:
@@ -49,40 +42,18 @@ cdef real* part(Memory* memory, Py_ssize_t count) noexcept:
     return start
 
 
-cdef Py_buffer* hold(Held* held, object array, int flags) except? NULL:
-    """Hold a contiguous array of reals with something in it; NULL if it is none."""
-    cdef Py_buffer* view = &held.view[held.count]
-    if type(array) is not ndarray:
+cdef real* shaped(object array, bint writable, int ndim, Py_ssize_t first, Py_ssize_t last,
+                  Py_ssize_t count) noexcept:
+    """The numbers of an array of so many dimensions, of which first and last have these lengths; NULL if it is none."""
+    cdef Numbers a
+    if not numbers_of(array, writable, &a) or a.ndim != ndim or a.shape[ndim - 1] != last \
+            or (ndim > 1 and a.shape[0] != first) or a.count != count:
         return NULL
-    try:
-        PyObject_GetBuffer(array, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags)
-    except (ValueError, BufferError):
-        return NULL
-    held.count += 1
-    if view.format[0] != (c"d" if REAL_IS_DOUBLE else c"f") or view.format[1] != 0 or view.len == 0 \
-            or <size_t>view.buf % sizeof(real) != 0:
-        return NULL
-    return view
+    return a.data
 
 
-cdef void release(Held* held) noexcept:
-    cdef int i
-    for i in range(held.count):
-        PyBuffer_Release(&held.view[i])
-
-
-cdef real* hold_shaped(Held* held, object array, int flags, int ndim, Py_ssize_t first, Py_ssize_t last,
-                       Py_ssize_t count) except? NULL:
-    """Hold an array of so many dimensions, of which first and last have these lengths, and so many numbers in all."""
-    cdef Py_buffer* view = hold(held, array, flags)
-    if view == NULL or view.ndim != ndim or view.shape[ndim - 1] != last or (ndim > 1 and view.shape[0] != first) \
-            or view.len != count * <Py_ssize_t>sizeof(real):
-        return NULL
-    return <real*>view.buf
-
-
-cdef bint hold_states(Held* held, object states, int flags, const Shape* s, States* out) except -1:
-    """Hold h, or h and c; False if they are not right."""
+cdef bint states_in(object states, bint writable, const Shape* s, States* out) noexcept:
+    """Find h, or h and c; False if they are not right."""
     cdef int ndim = s.batched + (1 if s.cell else 2)
     cdef Py_ssize_t first = s.B if s.cell else s.states
     cdef object h = states
@@ -91,14 +62,14 @@ cdef bint hold_states(Held* held, object states, int flags, const Shape* s, Stat
         if type(states) is not tuple or len(<tuple>states) != 2:
             return False
         h = (<tuple>states)[0]
-        out.c = hold_shaped(held, (<tuple>states)[1], flags, ndim, first, s.H, s.states * s.B * s.H)
+        out.c = shaped((<tuple>states)[1], writable, ndim, first, s.H, s.states * s.B * s.H)
         if out.c == NULL:
             return False
-    out.h = hold_shaped(held, h, flags, ndim, first, s.P, s.states * s.B * s.P)
+    out.h = shaped(h, writable, ndim, first, s.P, s.states * s.B * s.P)
     return out.h != NULL
 
 
-cdef bint shape_of_call(const Py_buffer* x, list layers, bint cell, bint batch_first, Shape* s) except -1:
+cdef bint shape_of_call(const Numbers* x, list layers, bint cell, bint batch_first, Shape* s) except -1:
     """The sizes that an input x asks for; False if it is not right."""
     cdef Weights w = (<tuple>layers[0])[0]
     cdef int ndim = x.ndim
@@ -117,34 +88,39 @@ cdef bint shape_of_call(const Py_buffer* x, list layers, bint cell, bint batch_f
     return True
 
 
-cdef object new_output(const Shape* s, object dtype):
-    cdef Py_ssize_t columns = s.directions * s.P
-    if not s.batched:
-        return empty((s.T, columns), dtype)
+cdef object new_output(const Shape* s):
+    cdef Py_ssize_t shape[3]
+    shape[0], shape[1], shape[2] = s.T, s.B, s.directions * s.P
     if s.batch_first:
-        return empty((s.B, s.T, columns), dtype)
-    return empty((s.T, s.B, columns), dtype)
+        shape[0], shape[1] = s.B, s.T
+    elif not s.batched:
+        shape[1] = shape[2]
+    return new_array(3 if s.batched else 2, shape)
 
 
-cdef tuple shape_of_state(const Shape* s, Py_ssize_t size):
-    cdef tuple shape
+cdef object new_state(const Shape* s, Py_ssize_t size):
+    cdef Py_ssize_t shape[3]
+    cdef int ndim = 0
+    if not s.cell:
+        shape[0] = s.states
+        ndim = 1
     if s.batched:
-        shape = (s.B, size)
-    else:
-        shape = (size,)
-    return shape if s.cell else (s.states, *shape)
+        shape[ndim] = s.B
+        ndim += 1
+    shape[ndim] = size
+    return new_array(ndim + 1, shape)
 
 
-cdef object new_states(const Shape* s, object make, object dtype):
-    """h, or of an LSTM (h, c), as the caller has states; make is numpy's `empty` or `zeros`."""
-    h = make(shape_of_state(s, s.P), dtype)
-    return (h, make(shape_of_state(s, s.H), dtype)) if s.memory else h
+cdef object new_states(const Shape* s):
+    """h, or of an LSTM (h, c), as the caller has states."""
+    h = new_state(s, s.P)
+    return (h, new_state(s, s.H)) if s.memory else h
 
 
-cdef object new_results(const Shape* s, object dtype):
+cdef object new_results(const Shape* s):
     """Arrays for the results of a call, as the caller gets them."""
-    states = new_states(s, empty, dtype)
-    return states if s.cell else (new_output(s, dtype), states)
+    states = new_states(s)
+    return states if s.cell else (new_output(s), states)
 
 
 cdef inline Rows sequence(real* data, Py_ssize_t features, const Shape* s, bint caller=True):
@@ -244,8 +220,8 @@ cdef int infer_stack(list layers, int activation, Shape s, Rows x, Rows output, 
     return 0
 
 
-cdef bint overlap(const Py_buffer* a, const Py_buffer* b) noexcept:
-    return <char*>a.buf < <char*>b.buf + b.len and <char*>b.buf < <char*>a.buf + a.len
+cdef bint overlap(const real* a, Py_ssize_t of_a, const real* b, Py_ssize_t of_b) noexcept:
+    return a < b + of_b and b < a + of_a
 
 
 cdef Py_ssize_t workspace_of(const Shape* s) noexcept:
@@ -273,68 +249,46 @@ cdef int infer_anywhere(list layers, int activation, const Shape* s, Rows x, Row
     return 0
 
 
-cdef bint run_held(Held* held, list layers, int activation, const Shape* s, const Py_buffer* x, States before,
-                   object result, bint given, int threads) except -1:
+cdef bint run(list layers, int activation, const Shape* s, const Numbers* x, States before, object result, bint given,
+              int threads) except -1:
     """Write a call's results; False if they, `given` by the caller, are not right."""
     cdef States after
-    cdef Py_ssize_t columns = s.directions * s.P
+    cdef Py_ssize_t columns = s.directions * s.P, count = s.T * s.B * columns
     cdef real* output
     if not s.cell and (type(result) is not tuple or len(<tuple>result) != 2):
         return False
-    if not hold_states(held, result if s.cell else (<tuple>result)[1], PyBUF_WRITABLE, s, &after):
+    if not states_in(result if s.cell else (<tuple>result)[1], True, s, &after):
         return False
     output = after.h
     if not s.cell:
-        output = hold_shaped(held, (<tuple>result)[0], PyBUF_WRITABLE, s.batched + 2, s.B if s.batch_first else s.T,
-                             columns, s.T * s.B * columns)
+        output = shaped((<tuple>result)[0], True, s.batched + 2, s.B if s.batch_first else s.T, columns, count)
         if output == NULL:
             return False
-    if given and overlap(x, &held.view[held.count - 1]):
+    if given and overlap(x.data, x.count, output, count):
         return False
-    infer_anywhere(layers, activation, s, sequence(<real*>x.buf, x.shape[x.ndim - 1], s), sequence(output, columns, s),
+    infer_anywhere(layers, activation, s, sequence(x.data, x.shape[x.ndim - 1], s), sequence(output, columns, s),
                    before, after, given, threads)
     return True
 
 
-cdef object infer_held(Held* held, list layers, int activation, object x, object hx, object out, bint cell,
-                       bint batch_first, int threads):
-    cdef Shape s
-    cdef States before
-    cdef Py_buffer* input = hold(held, x, 0)
-    if input == NULL or not shape_of_call(input, layers, cell, batch_first, &s):
-        return None
-    before.h = before.c = NULL
-    if hx is not None and not hold_states(held, hx, 0, &s, &before):
-        return None
-    result = new_results(&s, x.dtype) if out is None else out
-    if not run_held(held, layers, activation, &s, input, before, result, out is not None, threads):
-        return None
-    return result
-
-
-def infer_at(list layers not None, int activation, object shape, size_t x, size_t h, size_t c, object dtype, bint cell,
+def infer_at(list layers not None, int activation, object shape, size_t x, size_t h, size_t c, bint cell,
              bint batch_first, int threads):
     """What `infer` returns, of contiguous numbers at these addresses: x in this shape, h and c 0 for zeros.
 
     For arrays that are not numpy's. All of it has been checked.
     """
-    cdef Held held
     cdef Shape s
-    cdef States before, after
-    cdef Py_buffer input
+    cdef States before
+    cdef Numbers input
     cdef Py_ssize_t sizes[3]
     cdef int i
-    held.count = 0
-    input.buf, input.ndim, input.shape = <void*>x, <int>len(shape), sizes
+    input.data, input.ndim, input.shape, input.count = <real*>x, <int>len(shape), sizes, 0
     for i in range(input.ndim):
         sizes[i] = shape[i]
     shape_of_call(&input, layers, cell, batch_first, &s)
     before.h, before.c = <real*>h, <real*>c
-    result = new_results(&s, dtype)
-    try:
-        run_held(&held, layers, activation, &s, &input, before, result, False, threads)
-    finally:
-        release(&held)
+    result = new_results(&s)
+    run(layers, activation, &s, &input, before, result, False, threads)
     return result
 
 
@@ -344,9 +298,15 @@ def infer(list layers not None, int activation, object x, object hx, object out,
 
     layers holds a tuple of weights for each; hx or None, and out or None, are as the caller of a layer gives them.
     """
-    cdef Held held
-    held.count = 0
-    try:
-        return infer_held(&held, layers, activation, x, hx, out, cell, batch_first, threads)
-    finally:
-        release(&held)
+    cdef Shape s
+    cdef States before
+    cdef Numbers input
+    if not numbers_of(x, False, &input) or not shape_of_call(&input, layers, cell, batch_first, &s):
+        return None
+    before.h = before.c = NULL
+    if hx is not None and not states_in(hx, False, &s, &before):
+        return None
+    result = new_results(&s) if out is None else out
+    if not run(layers, activation, &s, &input, before, result, out is not None, threads):
+        return None
+    return result

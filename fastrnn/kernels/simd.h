@@ -29,6 +29,9 @@ enum { CACHE_LINE = 64 / sizeof(REAL) };
 /* Steps of k in one turn of a tile's loop. With 16 registers compilers do not keep all sums there through four. */
 enum { STEPS = TILE_VECTORS < 24 ? 1 : 4 };
 
+/* From so many rows on a tile has time to fetch weights ahead. */
+enum { FETCHING_ROWS = TILE_VECTORS < 24 ? 3 : 4 };
+
 typedef struct { REAL values[TILE_VECTORS * VECTOR_BYTES / sizeof(REAL)]; } __attribute__((aligned(64))) tile_values;
 typedef struct { tile_values tiles[3 * MOST_TILES]; } strip_values;
 

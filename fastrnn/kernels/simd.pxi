@@ -14,6 +14,7 @@ cdef extern from "simd.h" nogil:
     const int MOST_TILES
     const int CACHE_LINE
     const int STEPS
+    const int FETCHING_ROWS
     const Py_ssize_t LARGE_WEIGHTS
     const Py_ssize_t SMALL_WEIGHTS
     const bint REAL_IS_DOUBLE

@@ -28,8 +28,6 @@ cdef enum:
     MOST_ROWS = 6
     FEWEST_ROWS = 3          # for a tile to have all panels that finish needs
     MOST_PANELS = 4
-    FETCHING_ROWS = 4        # from so many on, in builds of so many sums, a tile has time to fetch weights ahead
-    FETCHING_VECTORS = 24
     MOST_LINES = 4           # of the cache that it fetches in a turn of its loop
     STRIP_VECTORS = 192      # of sums in a strip that is made wider
     STRIP_WEIGHTS = 4096     # vectors of weights: what was read last is to be in the cache on the strips' way back
@@ -141,6 +139,20 @@ cdef inline void add_products(const int rows, const int vectors, vec* acc, const
                 acc[m * vectors + v] = acc[m * vectors + v] + held[m] * x
 
 
+cdef inline const real* add_turn(const int rows, const int vectors, vec* acc, const real* a, Py_ssize_t a_row,
+                                 Py_ssize_t a_k, const real* w, Py_ssize_t w_panel) noexcept nogil:
+    """STEPS steps of k; a for the next."""
+    if STEPS == 4:
+        add_products(rows, vectors, acc, a, a_row, w, w_panel)
+        a = fresh(a + a_k)
+        add_products(rows, vectors, acc, a, a_row, w + PANEL, w_panel)
+        a = fresh(a + a_k)
+        add_products(rows, vectors, acc, a, a_row, w + 2 * PANEL, w_panel)
+        a = fresh(a + a_k)
+    add_products(rows, vectors, acc, a, a_row, w + (STEPS - 1) * PANEL, w_panel)
+    return a + a_k
+
+
 cdef inline void tile_of(const int rows, const int panels, const Product* p, real* out, Py_ssize_t out_row,
                          const real* start, Py_ssize_t start_row, const real* a, const real* w,
                          const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
@@ -153,27 +165,23 @@ cdef inline void tile_of(const int rows, const int panels, const Product* p, rea
     cdef Py_ssize_t w_panel = p.w.K * PANEL, a_row = p.a_row, a_k = p.a_k
     cdef int m, v
     cdef int vectors = panels * WIDTH
-    cdef bint fetching = rows >= FETCHING_ROWS and TILE_VECTORS >= FETCHING_VECTORS
     for m in range(rows):
         for v in range(vectors):
             acc[m * vectors + v] = splat(0) if start == NULL else load(start + m * start_row + v * LANES)
-    lines = 0 if ahead == NULL else min(MOST_LINES, (ahead_turn + CACHE_LINE - 1) // CACHE_LINE)
-    while k + STEPS <= p.K:
-        if fetching:
+    if rows >= FETCHING_ROWS and ahead != NULL:
+        lines = min(MOST_LINES, (ahead_turn + CACHE_LINE - 1) // CACHE_LINE)
+        while k + STEPS <= p.K:
             for n in range(lines):
                 fetch(ahead + n * CACHE_LINE)
             ahead += ahead_turn
-        if STEPS == 4:
-            add_products(rows, vectors, acc, a, a_row, w, w_panel)
-            a = fresh(a + a_k)
-            add_products(rows, vectors, acc, a, a_row, w + PANEL, w_panel)
-            a = fresh(a + a_k)
-            add_products(rows, vectors, acc, a, a_row, w + 2 * PANEL, w_panel)
-            a = fresh(a + a_k)
-        add_products(rows, vectors, acc, a, a_row, w + (STEPS - 1) * PANEL, w_panel)
-        a += a_k
-        w += STEPS * PANEL
-        k += STEPS
+            a = add_turn(rows, vectors, acc, a, a_row, a_k, w, w_panel)
+            w += STEPS * PANEL
+            k += STEPS
+    else:
+        while k + STEPS <= p.K:
+            a = add_turn(rows, vectors, acc, a, a_row, a_k, w, w_panel)
+            w += STEPS * PANEL
+            k += STEPS
     while STEPS > 1 and k < p.K:
         add_products(rows, vectors, acc, a, a_row, w, w_panel)
         a += a_k
@@ -304,7 +312,7 @@ cdef inline void strips_of_tiles(const Product* p, Py_ssize_t first, Py_ssize_t 
 cdef inline const real* next_strip(const Product* p, Py_ssize_t panel, Py_ssize_t onward) noexcept nogil:
     """Weights to be fetched during the strip at a panel; NULL for none: small ones stay in the cache."""
     cdef const real* w = p.w.data + panel * PANEL * p.w.K
-    if TILE_VECTORS < FETCHING_VECTORS or p.K == 0 or p.w.count * PANEL * p.w.K < SMALL_WEIGHTS:
+    if p.K == 0 or p.w.count * PANEL * p.w.K < SMALL_WEIGHTS:
         return NULL
     if 0 <= panel + onward < p.w.count:
         return w + onward * PANEL * p.w.K
@@ -343,15 +351,13 @@ cdef void strips(const Product* p) noexcept nogil:
 
 cdef inline void tiles_of_one_row(const Product* p, real* out, const real* start, const real* w,
                                   Py_ssize_t panels) noexcept nogil:
-    """(1) for some panels of a single row, the last tile with those that are left."""
-    cdef Py_ssize_t panel = 0
-    while panels - panel >= MOST_PANELS:
-        tile_of(1, MOST_PANELS, p, out + panel * PANEL, 0, NULL if start == NULL else start + panel * PANEL, 0, p.a,
-                w + panel * p.w.K * PANEL, NULL, 0)
-        panel += MOST_PANELS
-    if panel < panels:
-        tile_of_rows(1, panels - panel, p, out + panel * PANEL, 0, NULL if start == NULL else start + panel * PANEL,
-                     0, p.a, w + panel * p.w.K * PANEL, NULL, 0)
+    """(1) for some panels of a single row."""
+    cdef Py_ssize_t panel = 0, width
+    while panel < panels:
+        width = min(MOST_PANELS, panels - panel)
+        tile_of_rows(1, width, p, out + panel * PANEL, 0, NULL if start == NULL else <real*>start + panel * PANEL, 0,
+                     p.a, w + panel * p.w.K * PANEL, NULL, 0)
+        panel += width
 
 
 cdef void one_row(const Product* p) noexcept nogil:
@@ -367,7 +373,7 @@ cdef void one_row(const Product* p) noexcept nogil:
         panel = p.w.count - done - panels if p.backwards else done
         width = panels * PANEL
         columns = min(width, p.columns - panel * PANEL)
-        start = NULL if p.start == NULL else p.start + panel * PANEL
+        start = NULL if p.start == NULL else <real*>p.start + panel * PANEL
         if start != NULL and columns < width:
             place_row(values, NULL, width)
             copy_columns(values, start, columns)

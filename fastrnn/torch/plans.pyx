@@ -105,7 +105,6 @@ cdef class Plan:
     cdef dict attributes
     cdef list weights                # of the packs
     cdef object engine
-    cdef object dtype
     cdef int activation
     cdef int bits                    # of a number
     cdef int64_t features            # of the input
@@ -122,8 +121,8 @@ cdef class Plan:
         self.names = list(module._names())
         self.attributes = {name: module.__dict__[name] for name in ATTRIBUTES if name in module.__dict__}
         self.weights = [pack.weights for pack in packs]
-        self.engine, self.dtype, self.activation = packs[0].engine, packs[0].dtype, kind.activation
-        self.bits, self.features, self.sizes = 8 * self.dtype.itemsize, kind.input_size, kind.state_sizes()
+        self.engine, self.activation = packs[0].engine, kind.activation
+        self.bits, self.features, self.sizes = 8 * packs[0].dtype.itemsize, kind.input_size, kind.state_sizes()
         self.cell, self.memory, self.batch_first = module._is_cell, module._memory, module._batch_first
         self.layers = 0 if self.cell else module._count * kind.directions
         self.drops = module._count > 1
@@ -216,7 +215,7 @@ cdef class Plan:
         result = self.engine.infer_at(
             self.weights, self.activation, shape, <size_t>call.x.data,
             <size_t>call.state[0].data if call.states else 0, <size_t>call.state[1].data if call.states == 2 else 0,
-            self.dtype, self.cell, self.batch_first, threads())
+            self.cell, self.batch_first, threads())
         return tensors(result) if self.cell else (from_numpy(result[0]), tensors(result[1]))
 
 
