@@ -349,10 +349,12 @@ def test_strides_and_kinds_of_input():
     read_only.flags.writeable = False
     wide = np.zeros((6, 3, 10), np.float32)
     wide[..., ::2] = x
+    unaligned = np.frombuffer(b"\0" + x.tobytes(), np.float32, offset=1).reshape(x.shape)
     forms = [np.asfortranarray(x), x[::-1].copy()[::-1], x[..., ::-1].copy()[..., ::-1], wide[..., ::2], read_only,
-             x.astype(">f4"), x.tolist()]
+             x.astype(">f4"), unaligned, np.ma.array(x), x.tolist()]
     for form in forms:
         assert same(rnn(form)[0], expected)
+        assert all_same(passes(rnn, form, np.ones_like(expected)), passes(rnn, x, np.ones_like(expected)))
     before = x.copy()
     passes(rnn, x, np.ones_like(expected))
     assert same(x, before)
