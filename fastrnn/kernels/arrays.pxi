@@ -10,9 +10,6 @@ cdef extern from *:
 
 np.import_array()
 
-cdef enum:
-    MOST_DIMENSIONS = 4
-
 cdef int REAL_TYPE = np.NPY_FLOAT64 if REAL_IS_DOUBLE else np.NPY_FLOAT32
 
 
