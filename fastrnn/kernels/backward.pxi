@@ -39,7 +39,7 @@ cdef const real* gradient_behind(const Sweep* s, const Direction* d, const Share
 
 
 cdef inline void move_on(Step* step, Py_ssize_t rows) noexcept nogil:
-    """What the forward pass left, so many rows on."""
+    """Point step at what the forward pass left of rows that many further on; back again by a negative number."""
     step.h_prev += rows * step.h_prev_row
     step.c_prev += rows * step.c_prev_row
     step.h += rows * step.h_row

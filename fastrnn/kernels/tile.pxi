@@ -367,7 +367,7 @@ cdef void one_row(const Product* p) noexcept nogil:
     cdef const real* start
     cdef Py_ssize_t widest = p.w.count, done = 0, panels, panel, width, columns
     if widest * WIDTH > STRIP_VECTORS or p.K * widest * WIDTH > STRIP_WEIGHTS_OF_ONE_ROW:
-        widest = 3 if p.together == 3 else MOST_PANELS
+        widest = MOST_PANELS // p.together * p.together
     while done < p.w.count:
         panels = min(widest, p.w.count - done)
         panel = p.w.count - done - panels if p.backwards else done
