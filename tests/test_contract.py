@@ -42,7 +42,8 @@ def test_row_in_any_batch_and_any_pieces(kind, T, B, I, H):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize(("T", "B", "I", "H"), [(60, 1, 64, 384), (40, 33, 40, 70), (200, 5, 100, 128),
-                                                (5, 1100, 9, 24)])
+                                                (5, 1100, 9, 24),
+                                                (20, 33, 30, 576)])  # units that change hands from chunk to chunk
 def test_any_number_of_threads(kind, T, B, I, H, bidirectional):
     rng = np.random.default_rng(0)
     layer = make(kind, I, H, bidirectional=bidirectional)
@@ -57,6 +58,20 @@ def test_any_number_of_threads(kind, T, B, I, H, bidirectional):
             fastrnn.set_num_threads(n)
             assert all_same(passes(layer, x, d, **options), alone), n
             assert all_same(layer(x, **options), alone[: len(alone) // 2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_workers_than_panels_of_columns(kind):
+    """Some compute different rows of the same columns of dW."""
+    rng = np.random.default_rng(0)
+    layer = make(kind, 8, 576)
+    x = rng.standard_normal((20, 33, 8), np.float32)
+    fastrnn.set_num_threads(1)
+    d = rng.standard_normal(layer(x)[0].shape, np.float32)
+    alone = passes(layer, x, d)
+    fastrnn.set_num_threads(40)
+    for _ in range(3):
+        assert all_same(passes(layer, x, d), alone)
 
 
 @pytest.mark.parametrize("kind", KINDS)

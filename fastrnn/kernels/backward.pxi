@@ -8,6 +8,8 @@ cdef Py_ssize_t backward_workspace(const Sweep* s) noexcept nogil:
     """
     cdef Py_ssize_t panels = operand_panels(s) // column_parts(s) + 1
     cdef Py_ssize_t of_x = (s.chunk_rows // (s.groups * s.members) + 1) * s.I
+    if paced(s):
+        panels, of_x = operand_panels(s), s.chunk_rows * s.I
     return max(of_x, s.chunk_rows * (PANEL * panels + GRADIENT_ROWS), s.B * (s.P + s.H + s.dz_row + padded_row(s.P)))
 
 
@@ -109,6 +111,7 @@ cdef void backward_chain(Sweep* s, Direction* d, const Share* share, const Chunk
         step.second.w = own_panels(d.w_second, share, 1)
         step.second.K = d.w_second.K
         step.second.columns = own_units(s, share)
+    begin_steps(s, share)
     for t in range(chunk.first + chunk.n - 1, chunk.first - 1, -1):
         M = 0 if interrupted(s, share) else alive(s, d, share, t)
         after, before = min(M, alive(s, d, share, t + 1)), min(M, alive(s, d, share, t - 1))
@@ -123,7 +126,7 @@ cdef void backward_chain(Sweep* s, Direction* d, const Share* share, const Chunk
             barrier_wait(&share.group, share.number)
         if s.cell.second and M:
             back_one_step(s, d, share, chunk, t, &step, 0, M, NULL, s.cell.back_second)
-        barrier_wait(&share.group, share.number)
+        meet(s, share)
         if before < M:
             initial_gradient(s, d, share, chunk, t, &step, before, M)
         reset = resets(s, d, share, t, M)
@@ -283,8 +286,7 @@ cdef void weight_columns(Sweep* s, const Direction* d, const Share* share, Opera
 cdef void input_gradient(const Sweep* s, const Direction* d, const Share* share, const Chunk* chunk,
                          real* workspace) noexcept nogil:
     """dx = dz W_ih, for some rows of the chunk: where they belong, or first one below the other in the workspace."""
-    cdef Py_ssize_t first = chunk.rows * share.worker // share.workers, r
-    cdef Py_ssize_t last = chunk.rows * (share.worker + 1) // share.workers
+    cdef Py_ssize_t first = start_of_own(share, chunk.rows), last = end_of_own(share, chunk.rows), r
     cdef const real* dz = d.dz + s.cell.input_slot * whole_vectors(s.H) + first * s.dz_row
     cdef Rows dx = packed_at(d.dx, chunk) if d.row != NULL else stretch_of(rows_at(d.dx, chunk.first, 0), chunk.n, s.B)
     cdef bint scattered = dx.data == NULL
@@ -351,8 +353,9 @@ cdef void chunk_gradients(Sweep* s, const Direction* d, const Share* share, cons
                           real* workspace) noexcept nogil:
     """The worker's part of dx, dW, db and dp of the chunk."""
     cdef Py_ssize_t of_x = panels_for(s.I), of_h = panels_for(s.P), panels = operand_panels(s)
-    cdef Py_ssize_t parts = column_parts(s), part = min(parts, share.worker // s.row_parts)
-    cdef Py_ssize_t start = panels * part // parts, end = panels * min(parts, part + 1) // parts
+    cdef Py_ssize_t parts = share.parts // s.row_parts
+    cdef Py_ssize_t start = panels * min(parts, share.part // s.row_parts) // parts
+    cdef Py_ssize_t end = panels * min(parts, (share.part_end - 1) // s.row_parts + 1) // parts
     input_gradient(s, d, share, chunk, workspace)
     weight_columns(s, d, share, INPUT, start, end, chunk, workspace)
     weight_columns(s, d, share, STATE, start - of_x, end - of_x, chunk, workspace)
@@ -369,17 +372,18 @@ cdef void carry_over(const Sweep* s, const Direction* d, const Share* share, con
         copy_columns(d.dz + (s.chunk_rows + b) * s.dz_row, dz + b * s.dz_row, s.dz_row)
 
 
-cdef void backward_direction(Sweep* s, Direction* d, const Share* share, real* workspace) noexcept nogil:
+cdef void backward_direction(Sweep* s, Direction* d, Share share, real* workspace) noexcept nogil:
     cdef Py_ssize_t end = s.T
     cdef Chunk chunk
     cdef int number = 0
-    while end > 0 and goes_on(s, &share.all, share, number):
+    while end > 0 and goes_on(s, &share.all, &share, number):
+        follow_pace(s, &share, number)
         chunk = chunk_before(s, d, end)
         chunk.add = s.add or number > 0
-        backward_chain(s, d, share, &chunk, workspace)
+        backward_chain(s, d, &share, &chunk, workspace)
         barrier_wait(&share.all, share.number)
-        chunk_gradients(s, d, share, &chunk, workspace)
-        carry_over(s, d, share, &chunk)
+        chunk_gradients(s, d, &share, &chunk, workspace)
+        carry_over(s, d, &share, &chunk)
         barrier_wait(&share.all, share.number)
         end = chunk.first
         number += 1
@@ -388,7 +392,5 @@ cdef void backward_direction(Sweep* s, Direction* d, const Share* share, real* w
 cdef void backward_worker(void* sweep, int worker) noexcept nogil:
     cdef Sweep* s = <Sweep*>sweep
     cdef int i
-    cdef Share share
     for i in range(first_direction(s, worker), last_direction(s, worker)):
-        share = share_of(s, worker)
-        backward_direction(s, &s.direction[i], &share, s.workspace + worker * s.workspace_size)
+        backward_direction(s, &s.direction[i], share_of(s, worker), s.workspace + worker * s.workspace_size)

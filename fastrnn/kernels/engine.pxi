@@ -28,6 +28,7 @@ include "lstm.pxi"
 include "gru.pxi"
 include "sweep.pxi"
 include "bands.pxi"
+include "paces.pxi"
 include "forward.pxi"
 include "backward.pxi"
 include "fingerprint.pxi"
@@ -191,10 +192,11 @@ cdef int sweep_forward(Sweep* s, tuple weights, int threads, real* workspace, Py
     try:
         share_out(s, workers)
         s.workspace = workspace
-        needed = s.workers * s.workspace_size + memory_of_bands(s)
+        needed = s.workers * s.workspace_size + memory_of_bands(s) + memory_of_paces(s)
         if needed > size:
             s.workspace = own = allocate(needed)
         deal_bands(s)
+        s.paces = <Pace*>(s.workspace + s.workers * s.workspace_size) if paced(s) else NULL
         with nogil:
             pool_run(forward_worker, s, s.workers)
         pass_on(&s.interrupt)
@@ -261,10 +263,11 @@ cdef int sweep_backward(Sweep* s, tuple weights, real* d_params, tuple offsets, 
         share_out(s, workers)
         s.add, s.row_parts = add, rows_apart(s)
         s.workspace_size = backward_workspace(s)
-        dz = allocate(s.directions * dz_size + s.workers * s.workspace_size)
+        dz = allocate(s.directions * dz_size + s.workers * s.workspace_size + memory_of_paces(s))
         for i in range(s.directions):
             s.direction[i].dz = dz + i * dz_size
         s.workspace = dz + s.directions * dz_size
+        s.paces = <Pace*>(s.workspace + s.workers * s.workspace_size) if paced(s) else NULL
         with nogil:
             pool_run(backward_worker, s, s.workers)
         free(dz)

@@ -64,18 +64,15 @@ cdef inline void forward_second(Sweep* s, const Share* share, Step* step, Py_ssi
         s.cell.forward_second(step)
 
 
-cdef Py_ssize_t forward_direction(Sweep* s, Direction* d, const Share* share, Py_ssize_t first, int number, int last,
-                                  real* workspace) noexcept nogil:
-    """Chunks number .. last - 1, the first of which begins with step `first`; returns the step after them."""
+cdef void forward_chunk(Sweep* s, Direction* d, const Share* share, const Chunk* chunk,
+                        real* workspace) noexcept nogil:
     cdef Step step
     cdef Panels w = own_panels(d.w_ih, share, s.cell.gates)
-    cdef Py_ssize_t t, M, after
+    cdef Py_ssize_t t, M, after, row = 0
     cdef Py_ssize_t z_row = padded_row(w.count * PANEL)
     cdef Rows z = strided(workspace, share.M * z_row, z_row)
     cdef real* input = workspace + s.chunk_rows * z.b
     cdef real* states = input + s.chunk_rows * s.I
-    cdef Chunk chunk
-    cdef Py_ssize_t row
     cdef const real* y_bias = d.y_bias
     begin_step(s, d, share, &step)
     step.x_row = z.b
@@ -89,33 +86,41 @@ cdef Py_ssize_t forward_direction(Sweep* s, Direction* d, const Share* share, Py
         step.second.w = own_state_panels(d.w_second, share)
         step.second.K = d.w_second.K
         step.second.columns = step.second.w.columns
+    affine(z, d.bias + step.unit * s.cell.gates, input_rows(s, d, share, chunk, input), w, w.columns, chunk.rows)
+    begin_steps(s, share)
+    for t in range(chunk.first, chunk.first + chunk.n):
+        M = 0 if interrupted(s, share) else alive(s, d, share, t)
+        if M:
+            state_before(s, d, share, t, M, &step, states)
+            states_and_saved(d, share, t, &step)
+            step.x_part = rows_at(z, 0, row_in(s, d, chunk, t) if one_stretch(s, d, share) else row).data
+            step.recurrent.M = M
+            step.recurrent.a, step.recurrent.a_row = step.h_prev, step.h_prev_row
+            if s.cell.apart:
+                step.recurrent.start, step.recurrent.start_row = y_bias, 0
+            else:
+                step.recurrent.start, step.recurrent.start_row = step.x_part, z.b
+            s.cell.forward(&step)
+        if s.cell.second:
+            forward_second(s, share, &step, M)
+        if M:
+            after = alive(s, d, share, t + 1)
+            if after < M:
+                final_state(s, d, share, t, after, M)
+        meet(s, share)
+        row += M
+
+
+cdef Py_ssize_t forward_direction(Sweep* s, Direction* d, Share share, Py_ssize_t first, int number, int last,
+                                  real* workspace) noexcept nogil:
+    """Chunks number .. last - 1, the first of which begins with step `first`; returns the step after them."""
+    cdef Chunk chunk
     if d.alive != NULL and first == 0:
-        final_state(s, d, share, -1, max(alive(s, d, share, 0), alive(s, d, share, s.T - 1)), share.M)
-    while first < s.T and number < last and goes_on(s, &share.group, share, number):
-        chunk = chunk_from(s, d, share, first)
-        affine(z, d.bias + step.unit * s.cell.gates, input_rows(s, d, share, &chunk, input), w, w.columns, chunk.rows)
-        row = 0
-        for t in range(first, first + chunk.n):
-            M = 0 if interrupted(s, share) else alive(s, d, share, t)
-            if M:
-                state_before(s, d, share, t, M, &step, states)
-                states_and_saved(d, share, t, &step)
-                step.x_part = rows_at(z, 0, row_in(s, d, &chunk, t) if one_stretch(s, d, share) else row).data
-                step.recurrent.M = M
-                step.recurrent.a, step.recurrent.a_row = step.h_prev, step.h_prev_row
-                if s.cell.apart:
-                    step.recurrent.start, step.recurrent.start_row = y_bias, 0
-                else:
-                    step.recurrent.start, step.recurrent.start_row = step.x_part, z.b
-                s.cell.forward(&step)
-            if s.cell.second:
-                forward_second(s, share, &step, M)
-            if M:
-                after = alive(s, d, share, t + 1)
-                if after < M:
-                    final_state(s, d, share, t, after, M)
-            barrier_wait(&share.group, share.number)
-            row += M
+        final_state(s, d, &share, -1, max(alive(s, d, &share, 0), alive(s, d, &share, s.T - 1)), share.M)
+    while first < s.T and number < last and goes_on(s, &share.group, &share, number):
+        follow_pace(s, &share, number)
+        chunk = chunk_from(s, d, &share, first)
+        forward_chunk(s, d, &share, &chunk, workspace)
         first += chunk.n
         number += 1
     return first
@@ -128,7 +133,7 @@ cdef void forward_bands(Sweep* s, int worker) noexcept nogil:
     cdef int chunks
     while band != NULL:
         share.b, share.M, chunks = band.b, band.M, band.chunks
-        band.first = forward_direction(s, &s.direction[band.direction], &share, band.first, chunks, chunks + 1,
+        band.first = forward_direction(s, &s.direction[band.direction], share, band.first, chunks, chunks + 1,
                                        s.workspace + worker * s.workspace_size)
         atomic_set(&band.chunks, INT_MAX if band.first == s.T else chunks + 1)
         atomic_set(&band.taken, 0)
@@ -151,4 +156,4 @@ cdef void forward_worker(void* sweep, int worker) noexcept nogil:
         for block in range(blocks):
             part.b = share.b + share.M * block // blocks
             part.M = share.b + share.M * (block + 1) // blocks - part.b
-            forward_direction(s, &s.direction[i], &part, 0, 0, INT_MAX, s.workspace + worker * s.workspace_size)
+            forward_direction(s, &s.direction[i], part, 0, 0, INT_MAX, s.workspace + worker * s.workspace_size)

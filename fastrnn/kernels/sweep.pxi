@@ -62,6 +62,9 @@ cdef struct Direction:
 cdef struct Band
 
 
+cdef struct Pace
+
+
 cdef struct Sweep:
     Cell cell
     Activation activation
@@ -78,11 +81,12 @@ cdef struct Sweep:
     int workers              # in all
     int groups               # of a direction: each has rows of its own
     int members              # of a group: each has hidden units of its own
-    int row_parts            # going back: workers that compute different rows of the same columns of dW
+    int row_parts            # going back, else 0: workers that compute different rows of the same columns of dW
     bint add                 # going back: to d_params, instead of writing them
     bint long_steps          # a step takes long enough to look for signals in each
     Interrupt interrupt
     Band* bands              # going forward; NULL where each group keeps to its rows
+    Pace* paces              # of the workers that share units by them; NULL where shares stay as they are
     int of_each              # bands that a worker begins with
     Direction direction[2]
     real* workspace          # one part for each worker
@@ -114,6 +118,9 @@ cdef struct Share:
     Py_ssize_t panels
     Py_ssize_t state_panel   # columns of h; others with a projection
     Py_ssize_t state_panels
+    Py_ssize_t part          # of what the direction's workers divide without meeting: part .. part_end - 1 of so many
+    Py_ssize_t part_end
+    Py_ssize_t parts
 
 
 cdef inline Py_ssize_t own_units(const Sweep* s, const Share* share) noexcept nogil:
@@ -124,6 +131,15 @@ cdef inline Py_ssize_t own_units(const Sweep* s, const Share* share) noexcept no
 cdef inline Py_ssize_t own_states(const Sweep* s, const Share* share) noexcept nogil:
     """How many columns of h are the worker's, from share.state_panel * PANEL on."""
     return min(s.P - share.state_panel * PANEL, share.state_panels * PANEL)
+
+
+cdef inline Py_ssize_t start_of_own(const Share* share, Py_ssize_t n) noexcept nogil:
+    """The first of n rows or columns that the direction's workers divide, and that are the worker's."""
+    return n * share.part // share.parts
+
+
+cdef inline Py_ssize_t end_of_own(const Share* share, Py_ssize_t n) noexcept nogil:
+    return n * share.part_end // share.parts
 
 
 cdef inline Rows reversed_in_time(Rows x, Py_ssize_t T) noexcept nogil:
@@ -246,6 +262,7 @@ cdef Share share_of(const Sweep* s, int number) noexcept nogil:
     share.panels = panels * (member + 1) // s.members - share.panel
     share.state_panel = state_panels * member // s.members
     share.state_panels = state_panels * (member + 1) // s.members - share.state_panel
+    share.part, share.part_end, share.parts = share.worker, share.worker + 1, share.workers
     return share
 
 
