@@ -43,7 +43,8 @@ def test_row_in_any_batch_and_any_pieces(kind, T, B, I, H):
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize(("T", "B", "I", "H"), [(60, 1, 64, 384), (40, 33, 40, 70), (200, 5, 100, 128),
                                                 (5, 1100, 9, 24),
-                                                (20, 33, 30, 576)])  # units that change hands from chunk to chunk
+                                                (20, 33, 30, 576),   # units that change hands from chunk to chunk,
+                                                (20, 40, 30, 160)])  # and rows
 def test_any_number_of_threads(kind, T, B, I, H, bidirectional):
     rng = np.random.default_rng(0)
     layer = make(kind, I, H, bidirectional=bidirectional)

@@ -1,9 +1,9 @@
-# Workers that share units meet in every step, so the slowest sets the time of all: one whose core is of the smaller
-# kind, say, or has a busy sibling. Where a step is long enough to be timed they share the units by their pace: each
-# measures how long it works at a step, without waiting, and for every chunk the panels of units are divided anew. Of a
-# chunk's steps the shortest counts. A core that is given to another process now and then is as fast as ever in between,
-# when all are at work; if its worker had less to do those steps would take longer. No bit depends
-# on who computes what.
+# The slowest of the workers that meet sets the time of all: one whose core is of the smaller kind, say, or has a busy
+# sibling. So their shares follow their pace, of the units where they share these, and going back of the rows where they
+# share those (forward these have bands): each measures how long it works at a step, without waiting, and for every
+# chunk all is divided anew. Of a chunk's steps the shortest counts. A core that is given to another process now and
+# then is as fast as ever in between, when all are at work; if its worker had less to do those steps would take longer.
+# No bit depends on who computes what.
 
 cdef extern from *:
     """
@@ -16,12 +16,14 @@ cdef extern from *:
     """
     double seconds_now() nogil
 
-cdef double FLOPS_WORTH_A_WATCH = 2e7  # of a step: some 100 us of two workers
+# Of a step that is long enough to be timed:
+cdef double FLOPS_SHARED_BY_UNITS = 2e7  # some 100 us of two workers
+cdef double FLOPS_SHARED_BY_ROWS = 2e6
 
 
 cdef struct Pace:
     # of a worker; in two places, since others may still look at the last chunk's when it is in the next
-    Py_ssize_t panels[2]  # of units in a chunk
+    Py_ssize_t own[2]     # panels of units, or rows, in a chunk
     double seconds[2]     # of work in its shortest step
     double began          # to work, this time
     int place             # of the present chunk
@@ -30,7 +32,9 @@ cdef struct Pace:
 
 cdef inline bint paced(const Sweep* s) noexcept nogil:
     """Whether shares follow the pace; not where workers divide rows of dW, too, which takes equal ones."""
-    return s.members > 1 and s.row_parts <= 1 and not s.cell.second and s.B * step_flops(s) > FLOPS_WORTH_A_WATCH
+    if s.members > 1:
+        return s.row_parts <= 1 and not s.cell.second and s.B * step_flops(s) > FLOPS_SHARED_BY_UNITS
+    return s.row_parts == 1 and s.groups > 1 and s.lengths == NULL and s.B * step_flops(s) > FLOPS_SHARED_BY_ROWS
 
 
 cdef Py_ssize_t memory_of_paces(const Sweep* s) noexcept nogil:
@@ -39,32 +43,36 @@ cdef Py_ssize_t memory_of_paces(const Sweep* s) noexcept nogil:
 
 
 cdef inline double pace_of(const Pace* pace, int place) noexcept nogil:
-    """Panels a second."""
-    return pace.panels[place] / pace.seconds[place]
+    return pace.own[place] / pace.seconds[place]
 
 
 cdef void divide_by_pace(const Sweep* s, Share* share, int place) noexcept nogil:
-    """Half-way from the shares that the group had to those in which all would be through at the same time."""
-    cdef const Pace* pace = &s.paces[share.group.first]
-    cdef Py_ssize_t panels = panels_for(s.H), before = 0, start = 0, end
+    """Half-way from the shares that workers had to those in which all would be through at the same time."""
+    cdef Barrier among = share.group if s.members > 1 else share.all
+    cdef const Pace* pace = &s.paces[among.first]
+    cdef Py_ssize_t n = panels_for(s.H) if s.members > 1 else s.B, before = 0, start = 0, end = 0
     cdef double total = 0, so_far = 0
     cdef int i
-    for i in range(s.members):
+    for i in range(among.size):
         total += pace_of(&pace[i], place)
-    for i in range(share.number - share.group.first + 1):
-        before += pace[i].panels[place]
+    for i in range(share.number - among.first + 1):
+        before += pace[i].own[place]
         so_far += pace_of(&pace[i], place)
-        end = <Py_ssize_t>(0.5 * (before + panels * so_far / total) + 0.5)
-        share.panel, start = start, max(start + 1, min(end, panels - (s.members - 1 - i)))
-    share.panels = start - share.panel
-    share.state_panel, share.state_panels = share.panel, share.panels
-    share.parts = s.groups * panels
-    share.part = share.worker // s.members * panels + share.panel
-    share.part_end = share.part + share.panels
+        start, end = end, max(end + 1, min(<Py_ssize_t>(0.5 * (before + n * so_far / total) + 0.5),
+                                           n - (among.size - 1 - i)))
+    if s.members > 1:
+        share.panel = share.state_panel = start
+        share.panels = share.state_panels = end - start
+        share.parts = s.groups * n
+        share.part = share.worker // s.members * n + start
+    else:
+        share.b, share.M = start, end - start
+        share.parts, share.part = n, start
+    share.part_end = share.part + end - start
 
 
 cdef void follow_pace(const Sweep* s, Share* share, int chunk) noexcept nogil:
-    """Begin a chunk, with units by the pace in the one before."""
+    """Begin a chunk, with a share by the pace in the one before."""
     cdef Pace* mine
     if s.paces == NULL:
         return
@@ -72,7 +80,7 @@ cdef void follow_pace(const Sweep* s, Share* share, int chunk) noexcept nogil:
     if chunk:
         divide_by_pace(s, share, mine.place)
     mine.place = chunk & 1
-    mine.panels[mine.place] = share.panels
+    mine.own[mine.place] = share.panels if s.members > 1 else share.M
     mine.seconds[mine.place] = INFINITY
 
 

@@ -8,8 +8,9 @@
 # Workers share the batch, in groups that share the hidden units of their rows. Groups do not synchronise going forward,
 # but single workers take over each other's rows in the end (bands.pxi); going back all meet twice a chunk, where
 # each worker takes other columns of the weight gradients, so that no sum is ever split. Within a group there is a
-# barrier a step, two where a step is two products. Where there are rows enough a group is one worker: larger ones are
-# for few rows of wide layers, and for weights that are better not read by each.
+# barrier a step, two where a step is two products. Workers that meet have shares by their pace (paces.pxi). Where there
+# are rows enough a group is one worker: larger ones are for few rows of wide layers, and for weights that are better
+# not read by each.
 
 cdef enum:
     FORWARD_ROWS = 64  # rows (steps x batch) of a chunk going forward
@@ -86,7 +87,7 @@ cdef struct Sweep:
     bint long_steps          # a step takes long enough to look for signals in each
     Interrupt interrupt
     Band* bands              # going forward; NULL where each group keeps to its rows
-    Pace* paces              # of the workers that share units by them; NULL where shares stay as they are
+    Pace* paces              # of the workers; NULL where shares stay as they are
     int of_each              # bands that a worker begins with
     Direction direction[2]
     real* workspace          # one part for each worker
