@@ -64,6 +64,19 @@ cdef inline void forward_second(Sweep* s, const Share* share, Step* step, Py_ssi
         s.cell.forward_second(step)
 
 
+cdef inline void step_on(const Direction* d, Step* step, Py_ssize_t x_rows) noexcept nogil:
+    """Point step at the next step, which all its rows have."""
+    step.h_prev, step.h_prev_row = step.h, step.h_row
+    step.c_prev, step.c_prev_row = step.c, step.c_row
+    step.h += d.h.t
+    step.c += d.c.t
+    step.middle += d.middle.t
+    if step.saved != NULL:
+        step.saved += d.saved.t
+    step.x_part += x_rows
+    step.recurrent.backwards = step.second.backwards = not step.recurrent.backwards
+
+
 cdef void forward_chunk(Sweep* s, Direction* d, const Share* share, const Chunk* chunk,
                         real* workspace) noexcept nogil:
     cdef Step step
@@ -74,6 +87,7 @@ cdef void forward_chunk(Sweep* s, Direction* d, const Share* share, const Chunk*
     cdef real* input = workspace + s.chunk_rows * z.b
     cdef real* states = input + s.chunk_rows * s.I
     cdef const real* y_bias = d.y_bias
+    cdef bint plain = d.alive == NULL and d.reset == NULL
     begin_step(s, d, share, &step)
     step.x_row = z.b
     if y_bias != NULL:
@@ -91,9 +105,12 @@ cdef void forward_chunk(Sweep* s, Direction* d, const Share* share, const Chunk*
     for t in range(chunk.first, chunk.first + chunk.n):
         M = 0 if interrupted(s, share) else alive(s, d, share, t)
         if M:
-            state_before(s, d, share, t, M, &step, states)
-            states_and_saved(d, share, t, &step)
-            step.x_part = rows_at(z, 0, row_in(s, d, chunk, t) if one_stretch(s, d, share) else row).data
+            if plain and t > chunk.first:
+                step_on(d, &step, share.M * z.b)
+            else:
+                state_before(s, d, share, t, M, &step, states)
+                states_and_saved(d, share, t, &step)
+                step.x_part = rows_at(z, 0, row_in(s, d, chunk, t) if one_stretch(s, d, share) else row).data
             step.recurrent.M = M
             step.recurrent.a, step.recurrent.a_row = step.h_prev, step.h_prev_row
             if s.cell.apart:

@@ -19,6 +19,25 @@
 #   dz_r = dp h_{t-1} r(1-r),   dh_{t-1} has dp r besides                                            (9)
 #
 # The slots of dz are n of y, r, u, n of z: the first three are dy, the last three dz. Reset before: r, u, n.
+#
+# As an LSTM's, a tile is gone over twice: in one loop the chain from z_t to h_t left no room for the next units' one.
+
+cdef inline void gru_gates(const Step* step, real* tile, Py_ssize_t tile_row, Py_ssize_t m, Py_ssize_t rows,
+                           Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
+    """(3), in place."""
+    cdef Activation how = step.activation
+    cdef Py_ssize_t r, n, v
+    cdef real* y
+    cdef const real* z
+    for r in range(rows):
+        n = 0
+        while n < columns:
+            for v in range(2 * WIDTH):
+                y = tile + r * tile_row + n + v * LANES
+                z = step.x_part + (m + r) * step.x_row + column + n + v * LANES
+                store(y, gate(how, load(z) + load(y)))
+            n += 3 * PANEL
+
 
 cdef void gru_forward_finish(const void* cell, real* tile, Py_ssize_t tile_row, Py_ssize_t m, Py_ssize_t rows,
                              Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
@@ -30,6 +49,7 @@ cdef void gru_forward_finish(const void* cell, real* tile, Py_ssize_t tile_row, 
     cdef const real* z
     cdef real* saved
     cdef vec reset, update, candidate, y_n, h
+    gru_gates(step, tile, tile_row, m, rows, column, columns)
     for r in range(m, m + rows):
         n = 0
         while n < columns:
@@ -40,8 +60,7 @@ cdef void gru_forward_finish(const void* cell, real* tile, Py_ssize_t tile_row, 
                     break
                 y = tile + (r - m) * tile_row + n + v * LANES
                 z = step.x_part + r * step.x_row + column + n + v * LANES
-                y_n = load(y + 2 * PANEL)
-                reset, update = gate(how, load(z) + load(y)), gate(how, load(z + PANEL) + load(y + PANEL))
+                reset, update, y_n = load(y), load(y + PANEL), load(y + 2 * PANEL)
                 candidate = squash(how, load(z + 2 * PANEL) + reset * y_n)
                 h = load_columns(step.h_prev + r * step.h_prev_row + unit, left)
                 store_columns(step.h + r * step.h_row + unit, candidate + update * (h - candidate), left)

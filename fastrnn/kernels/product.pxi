@@ -153,6 +153,8 @@ cdef inline void tiles_of_one_row(const Product* p, real* out, const real* start
     cdef Py_ssize_t panel = 0, width
     while panel < panels:
         width = min(MOST_PANELS, panels - panel)
+        if panels - panel == MOST_PANELS + 1:  # a tile of one panel would wait for its chains
+            width = MOST_PANELS - 1
         tile_of_rows(1, width, p, out + panel * PANEL, 0, NULL if start == NULL else <real*>start + panel * PANEL, 0,
                      p.a, w + panel * p.w.K * PANEL, NULL, 0)
         panel += width
