@@ -198,7 +198,7 @@ cdef int sweep_forward(Sweep* s, tuple weights, int threads, real* workspace, Py
         if needed > size:
             s.workspace = own = allocate(needed)
         deal_bands(s)
-        s.paces = <Pace*>(s.workspace + s.workers * s.workspace_size) if paced(s) else NULL
+        keep_paces(s)
         with nogil:
             pool_run(forward_worker, s, s.workers)
         pass_on(&s.interrupt)
@@ -269,7 +269,7 @@ cdef int sweep_backward(Sweep* s, tuple weights, real* d_params, tuple offsets, 
         for i in range(s.directions):
             s.direction[i].dz = dz + i * dz_size
         s.workspace = dz + s.directions * dz_size
-        s.paces = <Pace*>(s.workspace + s.workers * s.workspace_size) if paced(s) else NULL
+        keep_paces(s)
         with nogil:
             pool_run(backward_worker, s, s.workers)
         free(dz)

@@ -42,6 +42,11 @@ cdef Py_ssize_t memory_of_paces(const Sweep* s) noexcept nogil:
     return s.workers * <Py_ssize_t>(sizeof(Pace) // sizeof(real)) if paced(s) else 0
 
 
+cdef void keep_paces(Sweep* s) noexcept nogil:
+    """Behind all workspace, or not at all."""
+    s.paces = <Pace*>(s.workspace + s.workers * s.workspace_size) if paced(s) else NULL
+
+
 cdef inline double pace_of(const Pace* pace, int place) noexcept nogil:
     return pace.own[place] / pace.seconds[place]
 
