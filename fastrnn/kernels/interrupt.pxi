@@ -1,16 +1,13 @@
 # Ctrl-C during a long call. Python runs the handlers of signals in its main thread, and there between its own
 # instructions alone, so a kernel that takes seconds lets them in itself: the calling thread looks at the clock between
-# two chunks of its work, and every LOOK_EVERY milliseconds takes the GIL and asks Python. If a handler raises, as that
+# two chunks of its work, and every LOOK_EVERY takes the GIL and asks Python. If a handler raises, as that
 # of Ctrl-C does, all threads leave, and the call ends with what was raised. A call of one chunk never reads the clock.
+
+cdef extern from "clock.h" nogil:
+    long long nanoseconds()
 
 cdef extern from * nogil:
     """
-    #include <time.h>
-    static long long milliseconds(void) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-    }
     /* What they raise stays set in the thread, which has released the GIL and will go on with it. */
     static int handlers_raise(void) {
         PyGILState_STATE state = PyGILState_Ensure();
@@ -19,21 +16,20 @@ cdef extern from * nogil:
         return raised;
     }
     """
-    long long milliseconds()
     int handlers_raise()
 
 cdef enum:
-    LOOK_EVERY = 100  # milliseconds
+    LOOK_EVERY = 100000000  # a tenth of a second
 
 
 cdef void look_for_signals(Interrupt* interrupt) noexcept nogil:
     """By the calling thread, between two chunks."""
-    cdef long long now = milliseconds()
+    cdef long long now = nanoseconds()
     if interrupt.next_look == 0:
         interrupt.next_look = now + LOOK_EVERY
     elif now >= interrupt.next_look and not interrupt.raised:
         atomic_set(&interrupt.raised, handlers_raise())
-        interrupt.next_look = milliseconds() + LOOK_EVERY
+        interrupt.next_look = nanoseconds() + LOOK_EVERY
 
 
 cdef bint leaves(Interrupt* interrupt, const Barrier* barrier, int worker, int chunk) noexcept nogil:

@@ -5,16 +5,8 @@
 # then is as fast as ever in between, when all are at work; if its worker had less to do those steps would take longer.
 # No bit depends on who computes what.
 
-cdef extern from *:
-    """
-    #include <time.h>
-    static double seconds_now(void) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-    }
-    """
-    double seconds_now() nogil
+cdef extern from "clock.h" nogil:
+    long long nanoseconds()
 
 # Of a step that is long enough to be timed:
 cdef double FLOPS_SHARED_BY_UNITS = 2e7  # some 100 us of two workers
@@ -24,8 +16,8 @@ cdef double FLOPS_SHARED_BY_ROWS = 2e6
 cdef struct Pace:
     # of a worker; in two places, since others may still look at the last chunk's when it is in the next
     Py_ssize_t own[2]     # panels of units, or rows, in a chunk
-    double seconds[2]     # of work in its shortest step
-    double began          # to work, this time
+    double shortest[2]    # step's work, in nanoseconds
+    long long began       # to work, this time
     int place             # of the present chunk
     char apart[80]        # from the next one's, and from the line that is fetched along with it
 
@@ -48,7 +40,7 @@ cdef void keep_paces(Sweep* s) noexcept nogil:
 
 
 cdef inline double pace_of(const Pace* pace, int place) noexcept nogil:
-    return pace.own[place] / pace.seconds[place]
+    return pace.own[place] / pace.shortest[place]
 
 
 cdef void divide_by_pace(const Sweep* s, Share* share, int place) noexcept nogil:
@@ -89,12 +81,12 @@ cdef void follow_pace(const Sweep* s, Share* share, int chunk) noexcept nogil:
         divide_by_pace(s, share, mine.place)
     mine.place = chunk & 1
     mine.own[mine.place] = share.panels if s.members > 1 else share.M
-    mine.seconds[mine.place] = INFINITY
+    mine.shortest[mine.place] = INFINITY
 
 
 cdef inline void begin_steps(const Sweep* s, const Share* share) noexcept nogil:
     if s.paces != NULL:
-        s.paces[share.number].began = seconds_now()
+        s.paces[share.number].began = nanoseconds()
 
 
 cdef inline void meet(const Sweep* s, const Share* share) noexcept nogil:
@@ -104,6 +96,6 @@ cdef inline void meet(const Sweep* s, const Share* share) noexcept nogil:
         barrier_wait(&share.group, share.number)
         return
     mine = &s.paces[share.number]
-    mine.seconds[mine.place] = min(mine.seconds[mine.place], max(1e-9, seconds_now() - mine.began))
+    mine.shortest[mine.place] = min(mine.shortest[mine.place], max(1.0, <double>(nanoseconds() - mine.began)))
     barrier_wait(&share.group, share.number)
-    mine.began = seconds_now()
+    mine.began = nanoseconds()

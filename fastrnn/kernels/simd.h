@@ -26,8 +26,14 @@ typedef __typeof__((vec){0} < (vec){0}) bits;
 enum { LANES = VECTOR_BYTES / sizeof(REAL), WIDTH = 2, PANEL = WIDTH * LANES, MOST_TILES = 8 };
 enum { CACHE_LINE = 64 / sizeof(REAL) };
 
-/* Steps of k in one turn of a tile's loop. With 16 registers compilers do not keep all sums there through four. */
+/* Steps of k in one turn of a tile's loop: a processor whose other thread is at work feeds this one every other cycle
+ * only, and a loop of few instructions not even then. Where products are two instructions, 16 registers do not hold all
+ * sums through four steps. */
+#if defined(__FMA__)
+enum { STEPS = 4 };
+#else
 enum { STEPS = TILE_VECTORS < 24 ? 1 : 4 };
+#endif
 
 /* From so many rows on a tile has time to fetch weights ahead. */
 enum { FETCHING_ROWS = TILE_VECTORS < 24 ? 3 : 4 };
@@ -53,11 +59,26 @@ static inline vec splat(real x) { return x - (vec){0}; }
  * and mixes their instructions, for which there are not registers enough. */
 static inline const real *fresh(const real *p) { __asm__ volatile("" : "+r"(p)); return p; }
 
-/* v, in a register: else an operand of several products is read from memory in each, at two reads a cycle. */
+/* n, in a register: else compilers compute it anew in each step of an unrolled loop. */
+static inline ptrdiff_t at_hand(ptrdiff_t n) { __asm__("" : "+r"(n)); return n; }
+
+/* sum + x * y, in the register of sum, and x and y in registers. Of the forms that the instruction has compilers take
+ * also those that overwrite a factor, so that in an unrolled loop sums wander from register to register and out into
+ * memory; and an operand of several products they read from memory in each, at two reads a cycle. */
+#if defined(__FMA__)
+static inline vec in_register(vec v) { return v; }
+static inline vec add_product(vec sum, vec x, vec y) {
+    if (REAL_IS_DOUBLE) __asm__("vfmadd231pd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
+    else __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
+    return sum;
+}
+#else
 #if defined(__x86_64__)
 static inline vec in_register(vec v) { __asm__("" : "+v"(v)); return v; }
 #else
 static inline vec in_register(vec v) { return v; }
+#endif
+static inline vec add_product(vec sum, vec x, vec y) { return sum + x * y; }
 #endif
 
 /* Lane by lane yes where a < b, else no. A NaN compares false: put the operand that must survive in no. */

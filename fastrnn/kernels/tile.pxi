@@ -39,41 +39,43 @@ cdef struct Product:
     const void* cell
 
 
-cdef inline void add_products(const int rows, const int vectors, vec* acc, const real* a, Py_ssize_t a_row,
+cdef inline void add_products(const int rows, const int vectors, vec* acc, const real* a, const Py_ssize_t* row,
                               const real* w, Py_ssize_t w_panel) noexcept nogil:
     """One step of k."""
     cdef vec held[8]
     cdef vec x
     cdef int m, v
-    if vectors < rows:
+    if rows == 1:
+        x = splat(a[0])
+        for v in range(vectors):
+            acc[v] = acc[v] + x * load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES)
+    elif vectors < rows:
         for v in range(vectors):
             held[v] = load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES)
         for m in range(rows):
-            x = splat(a[m * a_row])
+            x = splat(a[row[m]])
             for v in range(vectors):
-                acc[m * vectors + v] = acc[m * vectors + v] + x * held[v]
+                acc[m * vectors + v] = add_product(acc[m * vectors + v], x, held[v])
     else:
         for m in range(rows):
-            held[m] = splat(a[m * a_row])
+            held[m] = splat(a[row[m]])
         for v in range(vectors):
-            x = load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES)
-            if rows > 1:
-                x = in_register(x)
+            x = in_register(load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES))
             for m in range(rows):
-                acc[m * vectors + v] = acc[m * vectors + v] + held[m] * x
+                acc[m * vectors + v] = add_product(acc[m * vectors + v], x, held[m])
 
 
-cdef inline const real* add_turn(const int rows, const int vectors, vec* acc, const real* a, Py_ssize_t a_row,
+cdef inline const real* add_turn(const int rows, const int vectors, vec* acc, const real* a, const Py_ssize_t* row,
                                  Py_ssize_t a_k, const real* w, Py_ssize_t w_panel) noexcept nogil:
     """STEPS steps of k; a for the next."""
     if STEPS == 4:
-        add_products(rows, vectors, acc, a, a_row, w, w_panel)
+        add_products(rows, vectors, acc, a, row, w, w_panel)
         a = fresh(a + a_k)
-        add_products(rows, vectors, acc, a, a_row, w + PANEL, w_panel)
+        add_products(rows, vectors, acc, a, row, w + PANEL, w_panel)
         a = fresh(a + a_k)
-        add_products(rows, vectors, acc, a, a_row, w + 2 * PANEL, w_panel)
+        add_products(rows, vectors, acc, a, row, w + 2 * PANEL, w_panel)
         a = fresh(a + a_k)
-    add_products(rows, vectors, acc, a, a_row, w + (STEPS - 1) * PANEL, w_panel)
+    add_products(rows, vectors, acc, a, row, w + (STEPS - 1) * PANEL, w_panel)
     return a + a_k
 
 
@@ -85,32 +87,35 @@ cdef inline void tile_of(const int rows, const int panels, const Product* p, rea
     Weights that are read later are fetched: from `ahead` on, unless it is NULL, ahead_turn in a turn of the loop.
     """
     cdef vec acc[24]
-    cdef Py_ssize_t k = 0, n, lines
-    cdef Py_ssize_t w_panel = p.w.K * PANEL, a_row = p.a_row, a_k = p.a_k
+    cdef Py_ssize_t row[MOST_ROWS]
+    cdef Py_ssize_t turns = p.K // STEPS, left = p.K % STEPS, n, lines
+    cdef Py_ssize_t w_panel = p.w.K * PANEL, a_k = p.a_k
     cdef int m, v
     cdef int vectors = panels * WIDTH
     for m in range(rows):
+        row[m] = at_hand(m * p.a_row) if m else 0
         for v in range(vectors):
             acc[m * vectors + v] = splat(0) if start == NULL else load(start + m * start_row + v * LANES)
     if rows >= FETCHING_ROWS and ahead != NULL:
         lines = min(MOST_LINES, (ahead_turn + CACHE_LINE - 1) // CACHE_LINE)
-        while k + STEPS <= p.K:
-            for n in range(lines):
+        while turns > 0:
+            fetch(ahead)
+            for n in range(1, lines):
                 fetch(ahead + n * CACHE_LINE)
             ahead += ahead_turn
-            a = add_turn(rows, vectors, acc, a, a_row, a_k, w, w_panel)
+            a = add_turn(rows, vectors, acc, a, row, a_k, w, w_panel)
             w += STEPS * PANEL
-            k += STEPS
+            turns -= 1
     else:
-        while k + STEPS <= p.K:
-            a = add_turn(rows, vectors, acc, a, a_row, a_k, w, w_panel)
+        while turns > 0:
+            a = add_turn(rows, vectors, acc, a, row, a_k, w, w_panel)
             w += STEPS * PANEL
-            k += STEPS
-    while STEPS > 1 and k < p.K:
-        add_products(rows, vectors, acc, a, a_row, w, w_panel)
+            turns -= 1
+    while left > 0:
+        add_products(rows, vectors, acc, a, row, w, w_panel)
         a += a_k
         w += PANEL
-        k += 1
+        left -= 1
     for m in range(rows):
         for v in range(vectors):
             store(out + m * out_row + v * LANES, acc[m * vectors + v])
