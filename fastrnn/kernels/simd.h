@@ -62,25 +62,6 @@ static inline const real *fresh(const real *p) { __asm__ volatile("" : "+r"(p));
 /* n, in a register: else compilers compute it anew in each step of an unrolled loop. */
 static inline ptrdiff_t at_hand(ptrdiff_t n) { __asm__("" : "+r"(n)); return n; }
 
-/* sum + x * y, in the register of sum, and x and y in registers. Of the forms that the instruction has compilers take
- * also those that overwrite a factor, so that in an unrolled loop sums wander from register to register and out into
- * memory; and an operand of several products they read from memory in each, at two reads a cycle. */
-#if defined(__FMA__)
-static inline vec in_register(vec v) { return v; }
-static inline vec add_product(vec sum, vec x, vec y) {
-    if (REAL_IS_DOUBLE) __asm__("vfmadd231pd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
-    else __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
-    return sum;
-}
-#else
-#if defined(__x86_64__)
-static inline vec in_register(vec v) { __asm__("" : "+v"(v)); return v; }
-#else
-static inline vec in_register(vec v) { return v; }
-#endif
-static inline vec add_product(vec sum, vec x, vec y) { return sum + x * y; }
-#endif
-
 /* Lane by lane yes where a < b, else no. A NaN compares false: put the operand that must survive in no. */
 static inline vec where_less(vec a, vec b, vec yes, vec no) {
     bits mask = a < b;
@@ -106,6 +87,35 @@ VECTOR_OP(greater, _mm_max_ps, _mm_max_pd, __m128, __m128d)
 #else
 static inline vec lesser(vec a, vec b) { return where_less(a, b, a, b); }
 static inline vec greater(vec a, vec b) { return where_less(b, a, a, b); }
+#endif
+
+/* sum + x * y, rounded once where the build has an instruction for that: the same bits from both, whatever a compiler
+ * would contract. add_product is for sums that stay in their registers in an unrolled loop, with x and y in registers, too:
+ * of the forms of the instruction compilers also take those that overwrite a factor, after which sums wander from register
+ * to register and out into memory, and those that read an operand of several products from memory in each. */
+#if defined(__FMA__)
+#if VECTOR_BYTES == 64
+#define FUSED(kind, type) (vec)_mm512_fmadd_##kind((__m512##type)x, (__m512##type)y, (__m512##type)sum)
+#elif VECTOR_BYTES == 32
+#define FUSED(kind, type) (vec)_mm256_fmadd_##kind((__m256##type)x, (__m256##type)y, (__m256##type)sum)
+#else
+#define FUSED(kind, type) (vec)_mm_fmadd_##kind((__m128##type)x, (__m128##type)y, (__m128##type)sum)
+#endif
+static inline vec plus_product(vec sum, vec x, vec y) { return REAL_IS_DOUBLE ? FUSED(pd, d) : FUSED(ps, ); }
+static inline vec add_product(vec sum, vec x, vec y) {
+    if (REAL_IS_DOUBLE) __asm__("vfmadd231pd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
+    else __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
+    return sum;
+}
+static inline vec in_register(vec v) { return v; }
+#else
+static inline vec plus_product(vec sum, vec x, vec y) { return sum + x * y; }
+static inline vec add_product(vec sum, vec x, vec y) { return sum + x * y; }
+#if defined(__x86_64__)
+static inline vec in_register(vec v) { __asm__("" : "+v"(v)); return v; }
+#else
+static inline vec in_register(vec v) { return v; }
+#endif
 #endif
 
 /* x + ROUNDER has the exponent of 2**n, n the integer nearest to x, in its lowest bits; minus ROUNDER it is n. With

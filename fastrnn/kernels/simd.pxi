@@ -25,6 +25,7 @@ cdef extern from "simd.h" nogil:
     const real* fresh(const real* p)
     Py_ssize_t at_hand(Py_ssize_t n)
     vec in_register(vec v)
+    vec plus_product(vec sum, vec x, vec y)
     vec add_product(vec sum, vec x, vec y)
     vec load(const real* p)
     void store(real* p, vec v)

@@ -48,7 +48,7 @@ cdef inline void add_products(const int rows, const int vectors, vec* acc, const
     if rows == 1:
         x = splat(a[0])
         for v in range(vectors):
-            acc[v] = acc[v] + x * load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES)
+            acc[v] = plus_product(acc[v], x, load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES))
     elif vectors < rows:
         for v in range(vectors):
             held[v] = load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES)
