@@ -1,7 +1,7 @@
 # Ctrl-C during a long call. Python runs the handlers of signals in its main thread, and there between its own
 # instructions alone, so a kernel that takes seconds lets them in itself: the calling thread looks at the clock between
-# two chunks of its work, and every LOOK_EVERY takes the GIL and asks Python. If a handler raises, as that
-# of Ctrl-C does, all threads leave, and the call ends with what was raised. A call of one chunk never reads the clock.
+# two chunks of its work, and every LOOK_EVERY takes the GIL and asks Python. If a handler raises, as that of Ctrl-C
+# does, all threads leave, and the call ends with what was raised. A call of one chunk never reads the clock.
 
 cdef extern from "clock.h" nogil:
     long long nanoseconds()
@@ -19,7 +19,7 @@ cdef extern from * nogil:
     int handlers_raise()
 
 cdef enum:
-    LOOK_EVERY = 100000000  # a tenth of a second
+    LOOK_EVERY = 100000000  # nanoseconds
 
 
 cdef void look_for_signals(Interrupt* interrupt) noexcept nogil:

@@ -89,10 +89,10 @@ static inline vec lesser(vec a, vec b) { return where_less(a, b, a, b); }
 static inline vec greater(vec a, vec b) { return where_less(b, a, a, b); }
 #endif
 
-/* sum + x * y, rounded once where the build has an instruction for that: the same bits from both, whatever a compiler
- * would contract. add_product is for sums that stay in their registers in an unrolled loop, with x and y in registers, too:
- * of the forms of the instruction compilers also take those that overwrite a factor, after which sums wander from register
- * to register and out into memory, and those that read an operand of several products from memory in each. */
+/* sum + x * y, rounded once where the build has an instruction for that: all tiles then give the same bits, whatever a
+ * compiler would contract. plus_product is for factors that are read once, add_product for an unrolled loop in which
+ * sums and factors have to stay in registers: of the forms of the instruction compilers there take some that overwrite
+ * a factor, after which sums wander out into memory, and read a factor of several products from memory in each. */
 #if defined(__FMA__)
 #if VECTOR_BYTES == 64
 #define FUSED(kind, type) (vec)_mm512_fmadd_##kind((__m512##type)x, (__m512##type)y, (__m512##type)sum)
@@ -107,15 +107,16 @@ static inline vec add_product(vec sum, vec x, vec y) {
     else __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
     return sum;
 }
-static inline vec in_register(vec v) { return v; }
 #else
 static inline vec plus_product(vec sum, vec x, vec y) { return sum + x * y; }
 static inline vec add_product(vec sum, vec x, vec y) { return sum + x * y; }
-#if defined(__x86_64__)
+#endif
+
+/* v, in a register, which add_product asks for itself where it names its instruction. */
+#if defined(__x86_64__) && !defined(__FMA__)
 static inline vec in_register(vec v) { __asm__("" : "+v"(v)); return v; }
 #else
 static inline vec in_register(vec v) { return v; }
-#endif
 #endif
 
 /* x + ROUNDER has the exponent of 2**n, n the integer nearest to x, in its lowest bits; minus ROUNDER it is n. With

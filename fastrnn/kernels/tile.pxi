@@ -45,7 +45,7 @@ cdef inline void add_products(const int rows, const int vectors, vec* acc, const
     cdef vec held[8]
     cdef vec x
     cdef int m, v
-    if rows == 1:
+    if rows == 1:  # no vector is used twice: each is an operand in memory, which saves its load
         x = splat(a[0])
         for v in range(vectors):
             acc[v] = plus_product(acc[v], x, load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES))
