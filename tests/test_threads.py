@@ -171,19 +171,22 @@ class Interrupted(Exception):
 
 @contextmanager
 def interrupted_after(seconds):
-    """Within, a signal comes after so many seconds, and its handler raises."""
+    """Within, a signal comes after so many seconds of computing, and its handler raises.
+
+    On a busy machine a process may have to wait that long at any place, before it has come to what is to be interrupted.
+    """
 
     def handler(*_):
         raise Interrupted
 
-    before = signal.signal(signal.SIGALRM, handler)
+    before = signal.signal(signal.SIGVTALRM, handler)
     try:
         with pytest.raises(Interrupted):
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
             yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 # Rows to each thread; units to each; a direction to each; both; a stack that goes in pieces of time. All take seconds.
