@@ -173,7 +173,7 @@ class Interrupted(Exception):
 def interrupted_after(seconds):
     """Within, a signal comes after so many seconds of computing, and its handler raises.
 
-    On a busy machine a process may have to wait that long at any place, before it has come to what is to be interrupted.
+    On a busy machine a process may wait that long at any place, before it has come to what is to be interrupted.
     """
 
     def handler(*_):
