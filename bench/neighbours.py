@@ -1,8 +1,8 @@
 """python -m bench.neighbours: the kernels beside NumPy and torch in one process, on Python's threads, and in silence.
 
 Three tables of ratios, each the median of what a call takes under some condition over what it takes without: beside
-another library, which computes between the calls; shared by Python's threads; on input that decays into subnormal
-numbers. Needs torch.
+another library, which computes between the calls; shared by Python's threads; on input and gradients that fade into
+subnormal numbers, with and without `fastrnn.set_flush_denormal`. Needs torch.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,8 @@ import torch
 
 import fastrnn
 
-ROUNDS, CALLS = 5, 60  # calls in a round
+ROUNDS, CALLS, FEW_CALLS = 5, 60, 20  # calls in a round
+QUIET = "fading", "subnormal throughout", "gradient of the last step alone, trained"
 
 
 def seconds(call):
@@ -63,22 +64,43 @@ def shared():
     fastrnn.set_num_threads(before)
 
 
+def compared(call, plain):
+    """How many times as long one call takes as another."""
+    ratios = []
+    for _ in range(ROUNDS):
+        usual = median(seconds(plain) for _ in range(FEW_CALLS))
+        ratios.append(median(seconds(call) for _ in range(FEW_CALLS)) / usual)
+    return median(ratios)
+
+
+def quiet(layer, noise):
+    """Ratios to noise: of input that fades, of input that is subnormal throughout, of a gradient that vanishes."""
+    fading = noise * np.float32(0.5) ** np.float32(range(len(noise)))[:, None, None]  # subnormal from step 126 to 149
+    low = noise * np.float32(1e-41)
+    everywhere = np.ones_like(layer(noise)[0])
+    at_the_end = np.zeros_like(everywhere)
+    at_the_end[-1] = 1
+
+    def back(d):
+        layer.backward(layer.forward(noise)[2], d)
+
+    return (compared(lambda: layer(fading), lambda: layer(noise)), compared(lambda: layer(low), lambda: layer(noise)),
+            compared(lambda: back(at_the_end), lambda: back(everywhere)))
+
+
 def silence():
-    """Ratios of decaying input to noise."""
+    """Those ratios, with subnormal numbers and with zeros in their place."""
     rng = np.random.default_rng(0)
     for H in (32, 128):
-        noise = rng.standard_normal((2000, 1, H), np.float32)
-        # Subnormal from step 126 to 149, then 0; and throughout.
-        fading, low = noise * np.float32(0.5) ** np.float32(range(2000))[:, None, None], noise * np.float32(1e-41)
+        noise = rng.standard_normal((1000, 1, H), np.float32)
         for name, options in [("RNN", {}), ("RNN", {"nonlinearity": "relu"}), ("LSTM", {}), ("GRU", {})]:
             layer = getattr(fastrnn, name)(H, H, rng=0, bias=False, **options)
-            ratios = [[], []]
-            for _ in range(ROUNDS):
-                plain = median(seconds(lambda: layer(noise)) for _ in range(CALLS))  # noqa: B023
-                for found, x in zip(ratios, (fading, low), strict=True):
-                    found.append(median(seconds(lambda: layer(x)) for _ in range(CALLS)) / plain)  # noqa: B023
-            label = name + (" relu" if options else "")
-            print(f"H{H} {label:9} decaying {median(ratios[0]):5.2f}   subnormal throughout {median(ratios[1]):5.2f}")
+            for flush in (False, True):
+                fastrnn.set_flush_denormal(flush)
+                found = [f"{label} {ratio:5.2f}" for label, ratio in zip(QUIET, quiet(layer, noise), strict=True)]
+                label = f"H{H} {name}{' relu' * bool(options)}{', flushed' * flush}"
+                print(f"{label:22}", *found, sep="  ", flush=True)
+            fastrnn.set_flush_denormal(False)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,11 @@ cdef extern from "atomics.h" nogil:
     int atomic_see(int*)
     void atomic_publish(int*, int)
 
+cdef extern from "floats.h" nogil:
+    const unsigned long long FLUSHES
+    unsigned long long float_mode()
+    void set_float_mode(unsigned long long mode)
+
 cdef enum:
     MOST_WORKERS = 256
     SPINS_BEFORE_SLEEP = 1000   # some 20 us of pauses
@@ -94,6 +99,7 @@ cdef struct Mailbox:
     pthread_t thread
     Task task
     void* job
+    unsigned long long floats  # the caller's mode, so that all workers round and flush as it does
     pthread_mutex_t mutex
     pthread_cond_t filled
     char apart[64]  # two workers' flags never share a cache line
@@ -131,6 +137,7 @@ cdef void* work(void* mailbox) noexcept nogil:
     cdef Mailbox* box = <Mailbox*>mailbox
     while True:
         wait_for_mail(box)
+        set_float_mode(box.floats)
         box.task(box.job, box.number)
         atomic_set(&box.full, 0)
 
@@ -138,6 +145,7 @@ cdef void* work(void* mailbox) noexcept nogil:
 cdef void post(Mailbox* box, Task task, void* job) noexcept nogil:
     box.task = task
     box.job = job
+    box.floats = float_mode()
     cdef bint asleep, in_the_way = atomic_get(&box.processor) == my_processor()
     atomic_set(&box.full, 1)
     asleep = atomic_get(&box.asleep)
@@ -257,5 +265,12 @@ cdef void forget_workers() noexcept nogil:
 pthread_atfork(NULL, NULL, forget_workers)
 
 threads = bool(FASTRNN_THREADS)  # for Python to read
+
+
+def set_flush_denormal(bint mode):
+    """Let the calling thread take subnormal numbers for zero, or not; whether the processor does."""
+    set_float_mode(float_mode() | FLUSHES if mode else float_mode() & ~FLUSHES)
+    return FLUSHES != 0
+
 
 include "interrupt.pxi"
