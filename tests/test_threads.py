@@ -153,6 +153,41 @@ def test_idle_workers_sleep():
         pytest.fail("no pause of 0.2 s without work")
 
 
+@pytest.mark.parametrize("pause", [0, 1e-5, 3e-5, 1e-4])
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_bursts_of_small_calls(name, pause):
+    # Workers that are awake take part, those that sleep do not, and in the third of the pauses they are falling asleep.
+    cell = getattr(fastrnn, name)(200, 256, rng=0)
+    x = np.random.default_rng(0).standard_normal(200, np.float32)
+    fastrnn.set_num_threads(1)
+    expected = cell(x)
+    fastrnn.set_num_threads(3)
+    for _ in range(1000):
+        assert all_same(cell(x), expected)
+        end = time.perf_counter() + pause
+        while time.perf_counter() < end:
+            pass
+
+
+def test_a_burst_of_small_calls_is_shared():
+    result = python("""
+import os, time, numpy as np, fastrnn
+fastrnn.set_num_threads(2)
+cell, x = fastrnn.LSTMCell(128, 128, rng=0), np.zeros(128, np.float32)
+state = np.zeros(128, np.float32), np.zeros(128, np.float32)
+before, fastest, end = len(os.listdir("/proc/self/task")), 1, time.perf_counter() + 30
+while time.perf_counter() < end and len(os.listdir("/proc/self/task")) == before:
+    for _ in range(100):
+        start = time.perf_counter()
+        cell(x, state, out=state)
+        fastest = min(fastest, time.perf_counter() - start)
+    if fastest > 2e-5:  # under a sanitizer, say: those are no small calls
+        break
+print(len(os.listdir("/proc/self/task")) - before, fastest > 2e-5 or not fastrnn.kernels.pool.threads)
+""")
+    assert result.stdout in ("1 False\n", "0 True\n", "1 True\n"), result.stdout + result.stderr
+
+
 def test_threadpoolctl_sees_and_limits_the_pool():
     register_threadpoolctl()
     register_threadpoolctl()

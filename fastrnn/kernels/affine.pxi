@@ -14,8 +14,6 @@ cdef enum:
     GRADIENT_ROWS = 48       # of dW in a product: MOST_TILES of MOST_ROWS
     ROWS_AHEAD = 16
 
-cdef double WORK_WORTH_A_WORKER = 2e6  # flops, or bytes of weights: some 20 us of one core, what waking a worker costs
-
 
 cdef struct Rows:
     # Row (t, b) of a (T, B, N) array is at data[t * t_stride + b * b_stride]; of packed sequences, which have no two

@@ -9,8 +9,8 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from fastrnn.kernels.pool cimport (
-    Barrier, Interrupt, Task, barrier_of, barrier_wait, leaves, look_for_signals, pass_on, pool_acquire, pool_release,
-    pool_run,
+    WORTH_SHARING, Barrier, Interrupt, Task, barrier_of, barrier_wait, leaves, look_for_signals, pass_on, pool_acquire,
+    pool_release, pool_run,
 )
 
 cdef extern from "<stdlib.h>" nogil:
@@ -190,7 +190,7 @@ cdef int sweep_forward(Sweep* s, tuple weights, int threads, real* workspace, Py
         d.w_ih, d.w_hh, d.w_second, d.bias, d.y_bias = w.ih, w.hh, w.second, w.bias, w.y_bias
         d.peephole = w.peephole
     s.workspace_size = whole_vectors(forward_workspace(s, s.direction[0].w_ih.count))
-    workers = pool_acquire(workers_wanted(s, threads))
+    workers = acquire_workers(s, threads)
     try:
         share_out(s, workers)
         s.workspace = workspace
@@ -260,7 +260,7 @@ cdef int sweep_backward(Sweep* s, tuple weights, real* d_params, tuple offsets, 
         d.dw_ih, d.dw_hh = from_offset(d_params, starts[0]), from_offset(d_params, starts[1])
         d.db_ih, d.db_hh = from_offset(d_params, starts[2]), from_offset(d_params, starts[3])
         d.dw_second, d.dp = from_offset(d_params, starts[4]), from_offset(d_params, starts[5])
-    workers = pool_acquire(workers_wanted(s, threads))
+    workers = acquire_workers(s, threads)
     try:
         share_out(s, workers)
         s.add, s.row_parts = add, rows_apart(s)

@@ -21,7 +21,7 @@ cdef struct LinearPass:
 
 cdef void run_linear(Task task, LinearPass* job, int threads) noexcept nogil:
     cdef double flops = 2.0 * job.rows * job.w.K * job.w.columns
-    cdef int workers = pool_acquire(<int>min(<double>threads, 1 + flops / WORK_WORTH_A_WORKER))
+    cdef int workers = pool_acquire(threads, flops)
     job.workers = workers
     job.interrupt.raised = job.interrupt.next_look = 0
     pool_run(task, job, workers)

@@ -5,7 +5,8 @@ gives the pool back. Only one call has the pool at a time; another that comes me
 alone, which by the numerics contract changes no bit. Why not OpenMP: opening a region costs 1.6 to 12 us, its
 barrier 0.8 us, and libgomp does not survive a fork, which this pool does: the child starts with none and makes its own.
 
-A worker waits for its mailbox: it spins for some 20 us, so that a loop of calls pays no wake-up, then sleeps.
+A worker waits for its mailbox: it spins for some 20 us, so that a loop of calls pays no wake-up, then sleeps. Calls too
+small to wake one share with those that are awake (bursts.pxi).
 A worker is kept off its caller's processor: left to itself the scheduler of a virtual machine was seen to put both on
 one when it woke a sleeper, and to leave them there for several milliseconds (bench/NOTES.md).
 """
@@ -94,6 +95,7 @@ cdef enum:
 cdef struct Mailbox:
     int full        # 1 from the caller's post to the worker's end
     int asleep
+    bint roused     # under the mutex
     int processor   # where the worker was when it began to wait
     int number
     pthread_t thread
@@ -127,16 +129,20 @@ cdef void wait_for_mail(Mailbox* box) noexcept nogil:
         relax()
     pthread_mutex_lock(&box.mutex)
     atomic_set(&box.asleep, 1)
-    while not atomic_get(&box.full):
+    while not box.roused and not atomic_get(&box.full):
         pthread_cond_wait(&box.filled, &box.mutex)
+    box.roused = False
     atomic_set(&box.asleep, 0)
     pthread_mutex_unlock(&box.mutex)
 
 
 cdef void* work(void* mailbox) noexcept nogil:
     cdef Mailbox* box = <Mailbox*>mailbox
+    atomic_set(&box.asleep, 0)
     while True:
         wait_for_mail(box)
+        if not atomic_get(&box.full):
+            continue
         set_float_mode(box.floats)
         box.task(box.job, box.number)
         atomic_set(&box.full, 0)
@@ -146,18 +152,23 @@ cdef void post(Mailbox* box, Task task, void* job) noexcept nogil:
     box.task = task
     box.job = job
     box.floats = float_mode()
-    cdef bint asleep, in_the_way = atomic_get(&box.processor) == my_processor()
+    cdef bint in_the_way = atomic_get(&box.processor) == my_processor()
     atomic_set(&box.full, 1)
-    asleep = atomic_get(&box.asleep)
-    if asleep or in_the_way:
+    if atomic_get(&box.asleep):
+        rouse(box)
+    elif in_the_way:
         keep_off_my_processor(box.thread)
-    if asleep:
-        pthread_mutex_lock(&box.mutex)
-        pthread_cond_signal(&box.filled)
-        pthread_mutex_unlock(&box.mutex)
 
 
-cdef bint hire() noexcept nogil:
+cdef void rouse(Mailbox* box) noexcept nogil:
+    keep_off_my_processor(box.thread)
+    pthread_mutex_lock(&box.mutex)
+    box.roused = True
+    pthread_cond_signal(&box.filled)
+    pthread_mutex_unlock(&box.mutex)
+
+
+cdef bint hire_one() noexcept nogil:
     """Start one more worker; False if the system refuses."""
     global workers_alive
     cdef sigset_t all_signals, before
@@ -167,6 +178,7 @@ cdef bint hire() noexcept nogil:
     pthread_mutex_init(&box.mutex, NULL)
     pthread_cond_init(&box.filled, NULL)
     box.number = workers_alive + 1
+    box.asleep = 1  # until it runs
     sigfillset(&all_signals)  # signals are Python's main thread's to handle
     pthread_sigmask(SIG_SETMASK, &all_signals, &before)
     cdef bint started = pthread_create(&box.thread, NULL, work, box) == 0
@@ -180,18 +192,35 @@ cdef bint hire() noexcept nogil:
     return started
 
 
-cdef int pool_acquire(int wanted) noexcept nogil:
-    """How many workers the caller may use, itself included; give them back if it is more than 1."""
-    if not FASTRNN_THREADS or wanted <= 1 or atomic_swap(&busy, 1):
+cdef void hire(int wanted) noexcept nogil:
+    """Have so many workers, the caller included, unless the system refuses."""
+    while workers_alive + 1 < wanted and hire_one():
+        pass
+
+
+include "bursts.pxi"
+
+
+cdef int pool_acquire(int threads, double work) noexcept nogil:
+    """How many workers the caller may use, itself included, for so many flops or bytes of weights.
+
+    Give them back if it is more than 1.
+    """
+    global small
+    cdef int most = min(threads, MOST_WORKERS), workers
+    cdef int worth_waking = <int>min(<double>most, 1 + work / WORTH_WAKING)
+    cdef int worth_sharing = <int>min(<double>most, 1 + work / WORTH_SHARING)
+    if not FASTRNN_THREADS or worth_sharing <= 1 or atomic_swap(&busy, 1):
         return 1
-    wanted = min(wanted, MOST_WORKERS)
-    while workers_alive + 1 < wanted:
-        if not hire():
-            break
-    if workers_alive == 0:
+    small = worth_waking <= 1
+    if small:
+        workers = workers_awake(worth_sharing)
+    else:
+        hire(worth_waking)
+        workers = min(worth_waking, workers_alive + 1)
+    if workers <= 1:
         pool_release()
-        return 1
-    return min(wanted, workers_alive + 1)
+    return workers
 
 
 cdef inline int spin(int spins) noexcept nogil:
@@ -223,6 +252,8 @@ cdef void pool_run(Task task, void* job, int workers) noexcept nogil:
         spins = 0
         while atomic_get(&mailboxes[i].full):
             spins = spin(spins)
+        if spins == SPINS_BEFORE_YIELD:
+            partner_was_away()
 
 
 cdef void pool_release() noexcept nogil:
@@ -253,6 +284,8 @@ cdef void barrier_wait(const Barrier* barrier, int worker) noexcept nogil:
         spins = 0
         while atomic_see(theirs) - come < 0:
             spins = spin(spins)
+        if spins == SPINS_BEFORE_YIELD and worker == 0:
+            partner_was_away()
 
 
 cdef void forget_workers() noexcept nogil:

@@ -196,12 +196,12 @@ cdef double step_flops(const Sweep* s) noexcept nogil:
     return 2.0 * s.cell.gates * s.H * s.P
 
 
-cdef int workers_wanted(const Sweep* s, int threads) noexcept nogil:
-    """As many as are worth waking. A core multiplies some 100 GFLOP/s and reads 100 GB/s of weights: more counts."""
+cdef double work_of(const Sweep* s) noexcept nogil:
+    """Flops, or bytes of weights: a core multiplies some 100 GFLOP/s and reads 100 GB/s, so more counts."""
     cdef double weights = s.cell.gates * s.H * <double>sizeof(real), input_part, recurrence
     input_part = max(2.0 * s.row_steps * s.cell.gates * s.H, weights) * s.I
     recurrence = max(s.row_steps * step_flops(s), s.T * weights * s.P)
-    return <int>min(<double>threads, 1 + s.directions * (input_part + recurrence) / WORK_WORTH_A_WORKER)
+    return s.directions * (input_part + recurrence)
 
 
 cdef inline double largest_and_mean(Py_ssize_t n, Py_ssize_t parts) noexcept nogil:
@@ -233,6 +233,15 @@ cdef void share_out(Sweep* s, int workers) noexcept nogil:
         if time < least:
             least, s.groups, s.members = time, groups, members
     s.workers = s.groups * s.members * s.directions if workers >= s.directions else 1
+
+
+cdef int acquire_workers(Sweep* s, int threads) noexcept nogil:
+    """Workers for the pass, no more than its shape can use; given back as the pool says."""
+    cdef double work = work_of(s)
+    if threads > 1 and WORTH_SHARING <= work:
+        share_out(s, threads)
+        threads = s.workers
+    return pool_acquire(threads, work)
 
 
 cdef Py_ssize_t first_row(const Sweep* s, int worker, int workers) noexcept nogil:
