@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -54,6 +55,65 @@ static inline void prefetch(const real *p) { __builtin_prefetch(p, 1); }
 static inline vec load(const real *p) { return *(const unaligned_vec *)p; }
 static inline void store(real *p, vec v) { *(unaligned_vec *)p = v; }
 static inline vec splat(real x) { return x - (vec){0}; }
+
+/* The first n of LANES numbers, 0 < n < LANES, and zeros; no others are read or written. */
+#if VECTOR_BYTES == 64
+#define FIRST(n) ((1u << (n)) - 1)
+static inline vec load_first(const real *p, ptrdiff_t n) {
+    return REAL_IS_DOUBLE ? (vec)_mm512_maskz_loadu_pd(FIRST(n), p) : (vec)_mm512_maskz_loadu_ps(FIRST(n), p);
+}
+static inline vec keep_first(vec v, ptrdiff_t n) {
+    return REAL_IS_DOUBLE ? (vec)_mm512_maskz_mov_pd(FIRST(n), (__m512d)v)
+                          : (vec)_mm512_maskz_mov_ps(FIRST(n), (__m512)v);
+}
+static inline void store_first(real *p, vec v, ptrdiff_t n) {
+    if (REAL_IS_DOUBLE) _mm512_mask_storeu_pd(p, FIRST(n), (__m512d)v);
+    else _mm512_mask_storeu_ps(p, FIRST(n), (__m512)v);
+}
+#elif VECTOR_BYTES == 32 && defined(__AVX2__)
+static inline __m256i first_lanes(ptrdiff_t n) {
+    static const int32_t yes_and_no[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    return _mm256_loadu_si256((const __m256i *)(yes_and_no + 8 - n * (ptrdiff_t)sizeof(real) / 4));
+}
+static inline vec load_first(const real *p, ptrdiff_t n) {
+    return REAL_IS_DOUBLE ? (vec)_mm256_maskload_pd((const double *)p, first_lanes(n))
+                          : (vec)_mm256_maskload_ps((const float *)p, first_lanes(n));
+}
+static inline vec keep_first(vec v, ptrdiff_t n) { return (vec)((bits)v & (bits)first_lanes(n)); }
+static inline void store_first(real *p, vec v, ptrdiff_t n) {  /* a store with a mask can take some twenty cycles */
+    __m128i part = _mm256_castsi256_si128((__m256i)v);
+    char *to = (char *)p;
+    size_t bytes = n * sizeof(real);
+    if (bytes & 16) {
+        _mm_storeu_si128((__m128i *)to, part);
+        part = _mm256_extracti128_si256((__m256i)v, 1);
+        to += 16;
+    }
+    if (bytes & 8) {
+        _mm_storel_epi64((__m128i *)to, part);
+        part = _mm_unpackhi_epi64(part, part);
+        to += 8;
+    }
+    if (bytes & 4) memcpy(to, &part, 4);
+}
+#else
+static inline vec load_first(const real *p, ptrdiff_t n) {
+    real values[LANES] = {0};
+    for (ptrdiff_t i = 0; i < n; i++) values[i] = p[i];
+    return load(values);
+}
+static inline vec keep_first(vec v, ptrdiff_t n) {
+    real values[LANES];
+    store(values, v);
+    for (ptrdiff_t i = n; i < LANES; i++) values[i] = 0;
+    return load(values);
+}
+static inline void store_first(real *p, vec v, ptrdiff_t n) {
+    real values[LANES];
+    store(values, v);
+    for (ptrdiff_t i = 0; i < n; i++) p[i] = values[i];
+}
+#endif
 
 /* p, of which the compiler knows no more how it came about: else it keeps an address for each step of an unrolled loop
  * and mixes their instructions, for which there are not registers enough. */
