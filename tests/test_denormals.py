@@ -108,4 +108,6 @@ def test_fading_input_and_a_vanishing_gradient_are_zeros():
     assert subnormal(plain[0]).any() and subnormal(plain[2]).any()  # output, and gradient of the input
     for before, after in zip(plain, flushed, strict=True):
         assert not subnormal(after).any()
-        np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-35)  # measured: up to 1.03e-36
+        # Of the largest number of a step; measured: 2e-7, in a build that does not contract products.
+        scale = np.abs(before).max(axis=tuple(range(1, before.ndim)) or None, keepdims=True)
+        assert (np.abs(after - before) <= 2e-6 * scale + 1e-35).all()
