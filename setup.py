@@ -21,8 +21,8 @@ CHECKED = os.environ.get("FASTRNN_CHECKED", "0") not in ("", "0")
 #   FASTRNN_SANITIZE=address,undefined python setup.py build_ext --inplace
 #   LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
 #     ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1 python -m pytest -n 0 tests
-# With :quarantine_size_mb=1:thread_local_quarantine_size_kb=16 besides for tests/test_memory.py, which watches the resident
-# size: memory that was freed is kept otherwise.
+# With :quarantine_size_mb=1:thread_local_quarantine_size_kb=16 besides for tests/test_memory.py, which watches the
+# resident size: memory that was freed is kept otherwise.
 SANITIZE = os.environ.get("FASTRNN_SANITIZE", "")
 
 # FASTRNN_THREADS=0 builds kernels that start no threads, likewise.
