@@ -97,7 +97,7 @@ def silence():
             layer = getattr(fastrnn, name)(H, H, rng=0, bias=False, **options)
             for flush in (False, True):
                 fastrnn.set_flush_denormal(flush)
-                found = [f"{label} {ratio:5.2f}" for label, ratio in zip(QUIET, quiet(layer, noise), strict=True)]
+                found = [f"{what} {ratio:5.2f}" for what, ratio in zip(QUIET, quiet(layer, noise), strict=True)]
                 label = f"H{H} {name}{' relu' * bool(options)}{', flushed' * flush}"
                 print(f"{label:22}", *found, sep="  ", flush=True)
             fastrnn.set_flush_denormal(False)

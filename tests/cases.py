@@ -6,9 +6,9 @@ import numpy as np
 from helpers import flat
 
 import fastrnn
-from fastrnn import reference
+from fastrnn import kernels, reference
 
-__all__ = ["KINDS", "OPTIONS", "Case", "by_reference", "by_torch", "finite_worst_error", "make", "passes",
+__all__ = ["KINDS", "OPTIONS", "Case", "by_reference", "by_torch", "finite_worst_error", "make", "one_unit", "passes",
            "reference_cell", "run"]
 
 SIZES = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 129, 130]
@@ -22,6 +22,14 @@ def make(kind, I, H, num_layers=1, **options):
     """A layer of that kind, of seed 0."""
     options |= OPTIONS.get(kind, {}) | ({"proj_size": H // 2} if kind == "LSTM, projected" else {})
     return getattr(fastrnn, kind.split(",")[0])(I, H, num_layers, rng=0, **options)
+
+
+def one_unit(build, dtype, recurrent, nonlinearity):
+    """An RNN of that build that computes h_t = f(x_t + recurrent h_{t-1}), for numbers to be followed one by one."""
+    rnn = fastrnn.RNN(1, 1, nonlinearity=nonlinearity, bias=False, dtype=dtype)
+    rnn._engine = kernels.load(build, dtype)
+    rnn.load_state_dict({"weight_ih_l0": [[1.0]], "weight_hh_l0": [[recurrent]]})
+    return rnn
 
 
 def passes(layer, x, d, **options):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import KINDS, OPTIONS, Case, by_reference, finite_worst_error, make, passes, reference_cell, run
+from cases import KINDS, OPTIONS, Case, by_reference, finite_worst_error, make, one_unit, passes, reference_cell, run
 from helpers import all_same, assert_close, flat, python, same
 
 import fastrnn
@@ -406,10 +406,7 @@ def test_every_build(kind, build, dtype):
 
 
 def activation_of(build, name, x):
-    rnn = fastrnn.RNN(1, 1, nonlinearity=name, bias=False, dtype=x.dtype)
-    rnn.load_state_dict({"weight_ih_l0": [[1.0]], "weight_hh_l0": [[0.0]]})
-    rnn._engine = kernels.load(build, x.dtype)
-    return rnn(x.reshape(1, -1, 1))[0].ravel()
+    return one_unit(build, x.dtype, 0.0, name)(x.reshape(1, -1, 1))[0].ravel()
 
 
 @pytest.mark.parametrize("build", kernels.runnable())

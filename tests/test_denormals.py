@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cases import KINDS, make, passes
+from cases import KINDS, make, one_unit, passes
 from helpers import all_same, same
 
 import fastrnn
@@ -49,9 +49,7 @@ def test_errors(mode):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_build_flushes(build, dtype):
     small = np.finfo(dtype).smallest_normal
-    rnn = fastrnn.RNN(1, 1, nonlinearity="relu", bias=False, dtype=dtype)
-    rnn._engine = kernels.load(build, dtype)
-    rnn.load_state_dict({"weight_ih_l0": [[1.0]], "weight_hh_l0": [[0.5]]})
+    rnn = one_unit(build, dtype, 0.5, "relu")
     x = np.zeros((5, 40, 1), dtype)
     x[0] = 4 * small
     d = x[::-1].copy()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import KINDS, make, reference_cell
+from cases import KINDS, make, one_unit, reference_cell
 from helpers import all_same, assert_close, flat, same
 
 import fastrnn
@@ -103,9 +103,7 @@ def test_weights_without_measure(kind, size, build):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_subnormal_numbers_are_numbers(build, dtype):
     tiny = np.finfo(dtype).smallest_subnormal
-    rnn = fastrnn.RNN(1, 1, nonlinearity="relu", bias=False, dtype=dtype)
-    rnn._engine = kernels.load(build, dtype)
-    rnn.load_state_dict({"weight_ih_l0": [[1.0]], "weight_hh_l0": [[0.5]]})
+    rnn = one_unit(build, dtype, 0.5, "relu")
     x = np.zeros((6, 40, 1), dtype)
     x[0, :, 0] = np.arange(40) * tiny
     output, _, tape = rnn.forward(x)
@@ -117,10 +115,7 @@ def test_subnormal_numbers_are_numbers(build, dtype):
     d = np.zeros_like(x)
     d[0, :, 0] = np.arange(40) * tiny
     assert same(rnn.backward(tape, d).input[0, 1:], d[0, 1:])  # (relu has no slope at 0)
-    tanh = fastrnn.RNN(1, 1, bias=False, dtype=dtype)
-    tanh._engine = kernels.load(build, dtype)
-    tanh.load_state_dict({"weight_ih_l0": [[1.0]], "weight_hh_l0": [[0.0]]})
-    assert same(tanh(x[:1])[0], x[:1])
+    assert same(one_unit(build, dtype, 0.0, "tanh")(x[:1])[0], x[:1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
