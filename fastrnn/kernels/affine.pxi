@@ -11,7 +11,6 @@
 
 cdef enum:
     BACKWARD_ROWS = 256
-    GRADIENT_ROWS = 48       # of dW in a product: MOST_TILES of MOST_ROWS
     ROWS_AHEAD = 16
 
 

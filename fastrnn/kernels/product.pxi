@@ -3,20 +3,22 @@
 # Rows are dealt to tiles evenly (8 rows are 4 + 4, not 6 + 2). Where there are many k the sums rest in memory between
 # blocks of them.
 #
-# A strip is some panels of some tiles. finish, if given, takes each while it is in the first-level cache and does with
-# it what the cell does; otherwise it is stored in out. Where a cell needs several panels at once, all gates of its
+# A strip is some panels of some tiles: the rows of one tile, which stay in the first-level cache, meet all its panels,
+# which the next tile finds in the second-level one. finish, if given, takes the sums while they are near and does with
+# them what the cell does; otherwise they are stored in out. Where a cell needs several panels at once, all gates of its
 # units, a strip has these `together`, and so has a tile, with fewer rows, unless too few would be left.
 #
-# With few rows a strip is several times as wide, since each costs some 100 cycles besides its products. One row, which
-# costs some 100 however it is dealt, has a way of its own, and all panels in one strip where its weights are few:
+# A strip is as wide as its sums and weights allow: each costs some 100 cycles besides its products. With 24 sums a
+# tile, which reads the rows less often, that is so for few rows only: more has not been measured there. One row, which
+# costs as much however it is dealt, has a way of its own, and all panels in one strip where its weights are few:
 # otherwise its finish had better run beside the products of the next strip.
 #
 # A step goes through the strips one way, the next step the other way: of weights that are larger than a cache it then
 # begins with those that are there.
 
 cdef enum:
-    FEWEST_ROWS = 3          # for a tile to have all panels that finish needs
-    STRIP_VECTORS = 192      # of sums in a strip that is made wider
+    FEWEST_ROWS = 4          # for a tile to have all panels that finish needs
+    STRIP_VECTORS = 192      # of sums in a strip that is made wider, or in one tile of it
     STRIP_WEIGHTS = 4096     # vectors of weights: what was read last is to be in the cache on the strips' way back
     STRIP_WEIGHTS_OF_ONE_ROW = 800
     K_OF_A_BLOCK = 1024      # a strip of so many k stays in the second-level cache, beside the rows multiplied by it;
@@ -32,47 +34,58 @@ cdef inline void prefetch_tile(const real* out, Py_ssize_t out_row, Py_ssize_t r
             n += CACHE_LINE
 
 
-cdef inline const real* part_ahead(const Product* p, const real* ahead, Py_ssize_t first, Py_ssize_t panels,
-                                   Py_ssize_t n) noexcept nogil:
-    """Where a tile goes on to fetch if n numbers of those panels have been fetched; NULL behind them."""
-    cdef Py_ssize_t panel
-    if ahead == NULL:
-        return NULL
-    panel = n // (p.K * PANEL)
-    return ahead + (first + panel) * p.w.K * PANEL + n % (p.K * PANEL) if panel < panels else NULL
+cdef inline const real* part_ahead(const Product* p, const real* ahead, Py_ssize_t panels, Py_ssize_t n) noexcept nogil:
+    """Where a tile goes on to fetch if n numbers of so many panels have been fetched; NULL behind them."""
+    while panels > 0 and n >= p.K * PANEL:
+        n -= p.K * PANEL
+        ahead += p.w.K * PANEL
+        panels -= 1
+    return ahead + n if panels > 0 else NULL
 
 
-cdef void tiles_of_strip(const Product* p, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t panels, real* out,
-                         Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* a,
-                         const real* w, const real* ahead, Py_ssize_t m) noexcept nogil:
-    """(1) for `tiles` of so many rows, one below the other, and some panels: a tile's panels stay in the cache.
+cdef inline void row_of_tiles(const Product* p, Py_ssize_t m, Py_ssize_t rows, Py_ssize_t panels, real* out,
+                              Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* w,
+                              const real* ahead) noexcept nogil:
+    """(1) for the rows of a tile, from row m on, and some panels.
 
-    Those of the next strip, at `ahead` if not NULL, are fetched by all tiles of this one alike, of which these begin
-    with row m: any faster, and they would get in the way of what is read now. A tile that is added to what is there
-    begins when that is: what the next one begins from is fetched ahead, too.
+    Those of the next strip, at `ahead` if not NULL, are fetched by all rows alike: any faster, and they would get in
+    the way of what is read now. A tile that is added to what is there begins when that is: what the next one begins
+    from is fetched ahead, too.
     """
-    cdef Py_ssize_t widest = most_panels(rows), width, panel = 0, number = 0, ahead_turn = 0, i, r
-    while panel < panels:
-        width = min(widest, panels - panel)
+    cdef Py_ssize_t width = most_panels(rows), turn = 0
+    cdef const real* part = NULL
+    cdef const real* below = out + rows * out_row
+    if ahead != NULL:
+        turn = (STEPS * PANEL * rows + p.M - 1) // p.M
+    while panels > 0:
+        width = min(width, panels)
         if ahead != NULL:
-            number, ahead_turn = m // rows, (STEPS * width * PANEL * rows + p.M - 1) // p.M
-        for i in range(tiles):
-            r = i * rows
-            if start == out and i + 1 < tiles:
-                prefetch_tile(out + (r + rows) * out_row + panel * PANEL, out_row, rows, width)
-            tile(rows, width, p, out + r * out_row + panel * PANEL, out_row,
-                 NULL if start == NULL else <real*>start + r * start_row + panel * PANEL, start_row, a + r * p.a_row,
-                 w + panel * p.w.K * PANEL,
-                 part_ahead(p, ahead, panel, width, (number + i) * ahead_turn * (p.K // STEPS)), ahead_turn)
-        panel += width
+            part = part_ahead(p, ahead, width, m // rows * width * turn * (p.K // STEPS))
+            ahead += width * p.w.K * PANEL
+        if start == out:
+            prefetch_tile(out + width * PANEL if width < panels else below, out_row, rows, width)
+        tile(rows, width, p, out, out_row, start, start_row, p.a + m * p.a_row, w, part, width * turn)
+        out += width * PANEL
+        start = NULL if start == NULL else start + width * PANEL
+        w += width * p.w.K * PANEL
+        panels -= width
+
+
+cdef void rows_of_tiles(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t panels, real* out,
+                        Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* w,
+                        const real* ahead) noexcept nogil:
+    """(1) for `tiles` of so many rows, one below the other, and some panels."""
+    cdef Py_ssize_t i
+    for i in range(tiles):
+        row_of_tiles(p, m + i * rows, rows, panels, out + i * rows * out_row, out_row,
+                     NULL if start == NULL else start + i * rows * start_row, start_row, w, ahead)
 
 
 cdef void strip(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t column,
                 Py_ssize_t panels, const real* ahead) noexcept nogil:
     """Some panels of some tiles: by way of the stack for finish, and for a last panel that is not full."""
     cdef strip_values stage
-    cdef real* values = stage.tiles[0].values
-    cdef const real* a = p.a + m * p.a_row
+    cdef real* values = stage.values
     cdef const real* w = p.w.data + column * p.w.K
     cdef const real* start = NULL
     cdef real* out
@@ -81,7 +94,7 @@ cdef void strip(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t row
         start = p.start + m * start_row + column
     if p.finish == NULL and columns == width:
         out = p.out + m * p.out_row + column
-        tiles_of_strip(p, tiles, rows, panels, out, p.out_row, start, start_row, a, w, ahead, m)
+        rows_of_tiles(p, m, tiles, rows, panels, out, p.out_row, start, start_row, w, ahead)
         return
     if start != NULL and columns < width:
         for r in range(tiles * rows * panels * WIDTH):
@@ -89,7 +102,7 @@ cdef void strip(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t row
         for r in range(tiles * rows):
             copy_columns(values + r * width, start + r * start_row, columns)
         start, start_row = values, width
-    tiles_of_strip(p, tiles, rows, panels, values, width, start, start_row, a, w, ahead, m)
+    rows_of_tiles(p, m, tiles, rows, panels, values, width, start, start_row, w, ahead)
     if p.finish != NULL:
         p.finish(p.cell, values, width, m, tiles * rows, column, columns)
         return
@@ -101,10 +114,10 @@ cdef void strip(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t row
 cdef inline void strips_of_tiles(const Product* p, Py_ssize_t first, Py_ssize_t tiles, Py_ssize_t rows,
                                  Py_ssize_t column, Py_ssize_t panels, const real* ahead) noexcept nogil:
     """Some panels of any number of tiles, from row `first` on."""
-    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t i = 0, most = min(<Py_ssize_t>MOST_TILES, STAGE_VECTORS // (rows * panels * WIDTH))
     while i < tiles:
-        strip(p, first + i * rows, min(MOST_TILES, tiles - i), rows, column, panels, ahead)
-        i += MOST_TILES
+        strip(p, first + i * rows, min(most, tiles - i), rows, column, panels, ahead)
+        i += most
 
 
 cdef inline const real* next_strip(const Product* p, Py_ssize_t panel, Py_ssize_t onward) noexcept nogil:
@@ -118,11 +131,11 @@ cdef inline const real* next_strip(const Product* p, Py_ssize_t panel, Py_ssize_
 
 
 cdef inline Py_ssize_t panels_of_strip(const Product* p, Py_ssize_t least) noexcept nogil:
-    """As many as are worth a strip: the least there may be, or with few rows several times as many."""
-    cdef Py_ssize_t vectors = least * WIDTH
+    """As many as are worth a strip: the least there may be, or several times as many."""
+    cdef Py_ssize_t vectors = least * WIDTH, rows = p.M if TILE_VECTORS > 12 else min(p.M, <Py_ssize_t>MOST_ROWS)
     if least >= p.w.count:
         return least
-    return least * max(1, min(STRIP_VECTORS // (p.M * vectors), STRIP_WEIGHTS // (max(1, p.K) * vectors)))
+    return least * max(1, min(STRIP_VECTORS // (rows * vectors), STRIP_WEIGHTS // (max(1, p.K) * vectors)))
 
 
 cdef void strips(const Product* p) noexcept nogil:
@@ -163,7 +176,7 @@ cdef inline void tiles_of_one_row(const Product* p, real* out, const real* start
 cdef void one_row(const Product* p) noexcept nogil:
     """(1) for a single row, strip after strip: a step of one has little else to do, so here nothing is dealt."""
     cdef strip_values stage
-    cdef real* values = stage.tiles[0].values
+    cdef real* values = stage.values
     cdef const real* start
     cdef Py_ssize_t widest = p.w.count, done = 0, panels, panel, width, columns
     if widest * WIDTH > STRIP_VECTORS or p.K * widest * WIDTH > STRIP_WEIGHTS_OF_ONE_ROW:

@@ -22,9 +22,10 @@ typedef REAL unaligned_vec __attribute__((vector_size(VECTOR_BYTES), aligned(siz
 #define REAL_IS_DOUBLE (sizeof(REAL) == 8)
 typedef __typeof__((vec){0} < (vec){0}) bits;
 
-/* A panel of packed weights is two vectors wide; a tile is at most TILE_VECTORS sums; a strip, MOST_TILES tiles, takes
- * several times as many where finish needs more panels at once than fit a tile. */
+/* A panel of packed weights is two vectors wide; a tile is at most TILE_VECTORS sums; a strip is at most MOST_TILES
+ * tiles one below the other and STAGE_VECTORS sums. */
 enum { LANES = VECTOR_BYTES / sizeof(REAL), WIDTH = 2, PANEL = WIDTH * LANES, MOST_TILES = 8 };
+enum { STAGE_VECTORS = 3 * MOST_TILES * TILE_VECTORS };
 enum { CACHE_LINE = 64 / sizeof(REAL) };
 
 /* Steps of k in one turn of a tile's loop: a processor whose other thread is at work feeds this one every other cycle
@@ -39,8 +40,7 @@ enum { STEPS = TILE_VECTORS < 24 ? 1 : 4 };
 /* From so many rows on a tile has time to fetch weights ahead. */
 enum { FETCHING_ROWS = TILE_VECTORS < 24 ? 3 : 4 };
 
-typedef struct { REAL values[TILE_VECTORS * VECTOR_BYTES / sizeof(REAL)]; } __attribute__((aligned(64))) tile_values;
-typedef struct { tile_values tiles[3 * MOST_TILES]; } strip_values;
+typedef struct { REAL values[STAGE_VECTORS * LANES]; } __attribute__((aligned(64))) strip_values;
 
 /* Weights of more bytes are shared out among workers rather than read by each, and read for more rows at a time: they
  * leave the second-level cache, of 512 KiB to 2 MiB, at every step. */
@@ -115,12 +115,26 @@ static inline void store_first(real *p, vec v, ptrdiff_t n) {
 }
 #endif
 
-/* p, of which the compiler knows no more how it came about: else it keeps an address for each step of an unrolled loop
- * and mixes their instructions, for which there are not registers enough. */
+/* p, of which the compiler knows no more how it came about: what is read by it in a turn of a loop is not read earlier. */
 static inline const real *fresh(const real *p) { __asm__ volatile("" : "+r"(p)); return p; }
+
+/* Likewise, with all that was written before in memory, from where splat_at reads it unbeknown to the compiler. */
+static inline const real *settled(const real *p) { __asm__ volatile("" : "+r"(p) : : "memory"); return p; }
 
 /* n, in a register: else compilers compute it anew in each step of an unrolled loop. */
 static inline ptrdiff_t at_hand(ptrdiff_t n) { __asm__("" : "+r"(n)); return n; }
+
+/* p[row + n] in all lanes, n a constant: one instruction, where compilers make an address for each p + row besides. */
+#if defined(__AVX2__)
+static inline vec splat_at(const real *p, ptrdiff_t row, const int n) {
+    vec v;
+    if (REAL_IS_DOUBLE) __asm__("vbroadcastsd %c3(%1,%2,8), %0" : "=v"(v) : "r"(p), "r"(row), "i"(8 * n));
+    else __asm__("vbroadcastss %c3(%1,%2,4), %0" : "=v"(v) : "r"(p), "r"(row), "i"(4 * n));
+    return v;
+}
+#else
+static inline vec splat_at(const real *p, ptrdiff_t row, const int n) { return splat(p[row + n]); }
+#endif
 
 /* Lane by lane yes where a < b, else no. A NaN compares false: put the operand that must survive in no. */
 static inline vec where_less(vec a, vec b, vec yes, vec no) {

@@ -3,15 +3,14 @@
 cdef extern from "simd.h" nogil:
     ctypedef float real
     ctypedef float vec
-    ctypedef struct tile_values:
-        real values[1]
     ctypedef struct strip_values:
-        tile_values tiles[1]
+        real values[1]
     const int LANES
     const int WIDTH
     const int PANEL
     const int TILE_VECTORS
     const int MOST_TILES
+    const int STAGE_VECTORS
     const int CACHE_LINE
     const int STEPS
     const int FETCHING_ROWS
@@ -23,6 +22,7 @@ cdef extern from "simd.h" nogil:
     void fetch(const real* p)
     void prefetch(const real* p)
     const real* fresh(const real* p)
+    const real* settled(const real* p)
     Py_ssize_t at_hand(Py_ssize_t n)
     vec in_register(vec v)
     vec plus_product(vec sum, vec x, vec y)
@@ -30,6 +30,7 @@ cdef extern from "simd.h" nogil:
     vec load(const real* p)
     void store(real* p, vec v)
     vec splat(real x)
+    vec splat_at(const real* p, Py_ssize_t row, int n)
     vec load_first(const real* p, Py_ssize_t n)
     vec keep_first(vec v, Py_ssize_t n)
     void store_first(real* p, vec v, Py_ssize_t n)

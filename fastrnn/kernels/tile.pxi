@@ -1,6 +1,6 @@
 # A tile of a product, some rows by some panels of packed weights (pack.pxi), which it reads as one stream. a is read in
-# place, with any two strides: a tile of R rows takes R scalars a step of k and multiplies each by the P panels'
-# vectors, keeping R x P x WIDTH sums in registers. Each element is
+# place, as rows or as columns that were gathered: a tile of R rows takes R scalars a step of k and multiplies each by
+# the P panels' vectors, keeping R x P x WIDTH sums in registers. Each element is
 #
 #   out[m, n] = ((start[m, n] + a[m, 0] w[0, n]) + a[m, 1] w[1, n]) + ...                                  (1)
 #
@@ -11,6 +11,7 @@
 # has a latency of four and two start in a cycle: eight sums must be under way. bench/NOTES.md has what each shape gave.
 
 cdef enum:
+    GRADIENT_ROWS = 48       # of dW in a product: MOST_TILES of MOST_ROWS
     MOST_ROWS = 6
     MOST_PANELS = 4
     MOST_LINES = 4           # of the cache that it fetches in a turn of its loop
@@ -27,7 +28,7 @@ cdef struct Product:
     Py_ssize_t start_row
     const real* a           # (M, K)
     Py_ssize_t a_row
-    Py_ssize_t a_k
+    Py_ssize_t a_k          # 1 or, of columns that were gathered, GRADIENT_ROWS
     Py_ssize_t M
     Py_ssize_t K            # w.K, or 0: out = finish(start)
     Panels w
@@ -40,85 +41,96 @@ cdef struct Product:
 
 
 cdef inline void add_products(const int rows, const int vectors, vec* acc, const real* a, const Py_ssize_t* row,
-                              const real* w, Py_ssize_t w_panel) noexcept nogil:
-    """One step of k."""
+                              const int k, const real* w, Py_ssize_t w_panel) noexcept nogil:
+    """One step of k, whose first scalar is at a[k]."""
     cdef vec held[8]
     cdef vec x
     cdef int m, v
     if rows == 1:  # no vector is used twice: each is an operand in memory, which saves its load
-        x = splat(a[0])
+        x = splat(a[k])
         for v in range(vectors):
             acc[v] = plus_product(acc[v], x, load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES))
     elif vectors < rows:
         for v in range(vectors):
             held[v] = load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES)
         for m in range(rows):
-            x = splat(a[row[m]])
+            x = splat_at(a, row[m], k) if m else splat(a[k])
             for v in range(vectors):
                 acc[m * vectors + v] = add_product(acc[m * vectors + v], x, held[v])
     else:
         for m in range(rows):
-            held[m] = splat(a[row[m]])
+            held[m] = splat_at(a, row[m], k) if m else splat(a[k])
         for v in range(vectors):
             x = in_register(load(w + (v // WIDTH) * w_panel + (v % WIDTH) * LANES))
             for m in range(rows):
                 acc[m * vectors + v] = add_product(acc[m * vectors + v], x, held[m])
 
 
-cdef inline const real* add_turn(const int rows, const int vectors, vec* acc, const real* a, const Py_ssize_t* row,
-                                 Py_ssize_t a_k, const real* w, Py_ssize_t w_panel) noexcept nogil:
-    """STEPS steps of k; a for the next."""
-    if STEPS == 4:
-        add_products(rows, vectors, acc, a, row, w, w_panel)
-        a = fresh(a + a_k)
-        add_products(rows, vectors, acc, a, row, w + PANEL, w_panel)
-        a = fresh(a + a_k)
-        add_products(rows, vectors, acc, a, row, w + 2 * PANEL, w_panel)
-        a = fresh(a + a_k)
-    add_products(rows, vectors, acc, a, row, w + (STEPS - 1) * PANEL, w_panel)
-    return a + a_k
+cdef inline const real* add_turns(const int rows, const int vectors, const int a_k, const int lines, vec* acc,
+                                  const real* a, const Py_ssize_t* row, const real* w, Py_ssize_t w_panel,
+                                  Py_ssize_t turns, const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
+    """STEPS steps of k a turn, each of which fetches so many lines, at `ahead` and on. a behind them."""
+    cdef int n
+    while turns > 0:
+        for n in range(lines):
+            fetch(ahead + n * CACHE_LINE)
+        ahead += ahead_turn
+        add_products(rows, vectors, acc, a, row, 0, w, w_panel)
+        if STEPS == 4:
+            add_products(rows, vectors, acc, a, row, a_k, w + PANEL, w_panel)
+            add_products(rows, vectors, acc, a, row, 2 * a_k, w + 2 * PANEL, w_panel)
+            add_products(rows, vectors, acc, a, row, 3 * a_k, w + 3 * PANEL, w_panel)
+        a = fresh(a + STEPS * a_k)
+        w += STEPS * PANEL
+        turns -= 1
+    return a
 
 
-cdef inline void tile_of(const int rows, const int panels, const Product* p, real* out, Py_ssize_t out_row,
-                         const real* start, Py_ssize_t start_row, const real* a, const real* w,
-                         const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
-    """(1) for rows x panels, both known to the compiler, which then keeps acc in registers.
+cdef inline void tile_with(const int rows, const int panels, const int a_k, const Product* p, real* out,
+                           Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* a, const real* w,
+                           const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
+    """(1) for rows x panels, both known to the compiler, which then keeps acc in registers, and a_k, too.
 
-    Weights that are read later are fetched: from `ahead` on, unless it is NULL, ahead_turn in a turn of the loop.
+    Weights that are read later are fetched: from `ahead` on, unless it is NULL, ahead_turn in a turn of the loop, of
+    which there is one for each number of lines: where another thread of the core is at work, each instruction counts.
     """
     cdef vec acc[24]
     cdef Py_ssize_t row[MOST_ROWS]
-    cdef Py_ssize_t turns = p.K // STEPS, left = p.K % STEPS, n, lines
-    cdef Py_ssize_t w_panel = p.w.K * PANEL, a_k = p.a_k
+    cdef Py_ssize_t turns = p.K // STEPS, left = p.K % STEPS
+    cdef Py_ssize_t w_panel = p.w.K * PANEL
     cdef int m, v
     cdef int vectors = panels * WIDTH
+    a = settled(a)
     for m in range(rows):
         row[m] = at_hand(m * p.a_row) if m else 0
         for v in range(vectors):
             acc[m * vectors + v] = splat(0) if start == NULL else load(start + m * start_row + v * LANES)
-    if rows >= FETCHING_ROWS and ahead != NULL:
-        lines = min(MOST_LINES, (ahead_turn + CACHE_LINE - 1) // CACHE_LINE)
-        while turns > 0:
-            fetch(ahead)
-            for n in range(1, lines):
-                fetch(ahead + n * CACHE_LINE)
-            ahead += ahead_turn
-            a = add_turn(rows, vectors, acc, a, row, a_k, w, w_panel)
-            w += STEPS * PANEL
-            turns -= 1
+    if rows < FETCHING_ROWS or ahead == NULL:
+        a = add_turns(rows, vectors, a_k, 0, acc, a, row, w, w_panel, turns, ahead, 0)
+    elif ahead_turn <= CACHE_LINE:
+        a = add_turns(rows, vectors, a_k, 1, acc, a, row, w, w_panel, turns, ahead, ahead_turn)
+    elif ahead_turn <= 2 * CACHE_LINE:
+        a = add_turns(rows, vectors, a_k, 2, acc, a, row, w, w_panel, turns, ahead, ahead_turn)
     else:
-        while turns > 0:
-            a = add_turn(rows, vectors, acc, a, row, a_k, w, w_panel)
-            w += STEPS * PANEL
-            turns -= 1
+        a = add_turns(rows, vectors, a_k, MOST_LINES, acc, a, row, w, w_panel, turns, ahead, ahead_turn)
+    w += turns * STEPS * PANEL
     while left > 0:
-        add_products(rows, vectors, acc, a, row, w, w_panel)
+        add_products(rows, vectors, acc, a, row, 0, w, w_panel)
         a += a_k
         w += PANEL
         left -= 1
     for m in range(rows):
         for v in range(vectors):
             store(out + m * out_row + v * LANES, acc[m * vectors + v])
+
+
+cdef inline void tile_of(const int rows, const int panels, const Product* p, real* out, Py_ssize_t out_row,
+                         const real* start, Py_ssize_t start_row, const real* a, const real* w,
+                         const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
+    if p.a_k == 1:
+        tile_with(rows, panels, 1, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
+    else:
+        tile_with(rows, panels, GRADIENT_ROWS, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
 
 
 cdef inline void tile_of_rows(const int rows, Py_ssize_t panels, const Product* p, real* out,
