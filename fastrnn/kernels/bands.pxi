@@ -28,7 +28,7 @@ cdef inline bint deals_bands(const Sweep* s) noexcept nogil:
 cdef int bands_of_each(const Sweep* s) noexcept nogil:
     """How many a worker has to begin with: two, unless their rows were so few that they waited for weights from L2."""
     cdef Py_ssize_t rows = (s.B + s.groups - 1) // s.groups
-    cdef Py_ssize_t least = 8 if TILE_VECTORS < 24 else 16  # measured with AVX2; with AVX-512 a guess
+    cdef Py_ssize_t least = 12 if TILE_VECTORS < 24 else 16  # measured with AVX2; with AVX-512 a guess
     return <int>max(2 if s.B // (2 * s.groups) >= least else 1, (rows + FORWARD_BATCH - 1) // FORWARD_BATCH)
 
 
