@@ -54,7 +54,7 @@ cdef inline void row_of_tiles(const Product* p, Py_ssize_t m, Py_ssize_t rows, P
     """
     cdef Py_ssize_t width = most_panels(rows), turn = 0
     cdef const real* part = NULL
-    cdef const real* below = out + rows * out_row
+    cdef real* below = out + rows * out_row
     if ahead != NULL:
         turn = (STEPS * PANEL * rows + p.M - 1) // p.M
     while panels > 0:
@@ -66,7 +66,8 @@ cdef inline void row_of_tiles(const Product* p, Py_ssize_t m, Py_ssize_t rows, P
             prefetch_tile(out + width * PANEL if width < panels else below, out_row, rows, width)
         tile(rows, width, p, out, out_row, start, start_row, p.a + m * p.a_row, w, part, width * turn)
         out += width * PANEL
-        start = NULL if start == NULL else start + width * PANEL
+        if start != NULL:
+            start += width * PANEL
         w += width * p.w.K * PANEL
         panels -= width
 
@@ -78,7 +79,7 @@ cdef void rows_of_tiles(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssi
     cdef Py_ssize_t i
     for i in range(tiles):
         row_of_tiles(p, m + i * rows, rows, panels, out + i * rows * out_row, out_row,
-                     NULL if start == NULL else start + i * rows * start_row, start_row, w, ahead)
+                     NULL if start == NULL else <real*>start + i * rows * start_row, start_row, w, ahead)
 
 
 cdef void strip(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t column,

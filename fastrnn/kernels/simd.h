@@ -115,7 +115,8 @@ static inline void store_first(real *p, vec v, ptrdiff_t n) {
 }
 #endif
 
-/* p, of which the compiler knows no more how it came about: what is read by it in a turn of a loop is not read earlier. */
+/* p, of which the compiler knows no more how it came about: else it mixes what is read by it in the steps of an unrolled
+ * loop, for which there are not registers enough. */
 static inline const real *fresh(const real *p) { __asm__ volatile("" : "+r"(p)); return p; }
 
 /* Likewise, with all that was written before in memory, from where splat_at reads it unbeknown to the compiler. */

@@ -77,8 +77,11 @@ cdef inline const real* add_turns(const int rows, const int vectors, const int a
         ahead += ahead_turn
         add_products(rows, vectors, acc, a, row, 0, w, w_panel)
         if STEPS == 4:
+            a = fresh(a)
             add_products(rows, vectors, acc, a, row, a_k, w + PANEL, w_panel)
+            a = fresh(a)
             add_products(rows, vectors, acc, a, row, 2 * a_k, w + 2 * PANEL, w_panel)
+            a = fresh(a)
             add_products(rows, vectors, acc, a, row, 3 * a_k, w + 3 * PANEL, w_panel)
         a = fresh(a + STEPS * a_k)
         w += STEPS * PANEL
