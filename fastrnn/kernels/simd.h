@@ -125,8 +125,9 @@ static inline const real *settled(const real *p) { __asm__ volatile("" : "+r"(p)
 /* n, in a register: else compilers compute it anew in each step of an unrolled loop. */
 static inline ptrdiff_t at_hand(ptrdiff_t n) { __asm__("" : "+r"(n)); return n; }
 
-/* p[row + n] in all lanes, n a constant: one instruction, where compilers make an address for each p + row besides. */
-#if defined(__AVX2__)
+/* p[row + n] in all lanes, n a constant, as optimizers see: one instruction, where they make an address for each p + row
+ * besides. */
+#if defined(__AVX2__) && defined(__OPTIMIZE__)
 static inline vec splat_at(const real *p, ptrdiff_t row, const int n) {
     vec v;
     if (REAL_IS_DOUBLE) __asm__("vbroadcastsd %c3(%1,%2,8), %0" : "=v"(v) : "r"(p), "r"(row), "i"(8 * n));
