@@ -130,6 +130,7 @@ cdef inline void tile_with(const int rows, const int panels, const int a_k, cons
 cdef inline void tile_of(const int rows, const int panels, const Product* p, real* out, Py_ssize_t out_row,
                          const real* start, Py_ssize_t start_row, const real* a, const real* w,
                          const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
+    """`tile_with` either of the two a_k that there are."""
     if p.a_k == 1:
         tile_with(rows, panels, 1, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
     else:
