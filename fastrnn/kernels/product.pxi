@@ -8,10 +8,9 @@
 # them what the cell does; otherwise they are stored in out. Where a cell needs several panels at once, all gates of its
 # units, a strip has these `together`, and so has a tile, with fewer rows, unless too few would be left.
 #
-# A strip is as wide as its sums and weights allow: each costs some 100 cycles besides its products. With 24 sums a
-# tile, which reads the rows less often, that is so for few rows only: more has not been measured there. One row, which
-# costs as much however it is dealt, has a way of its own, and all panels in one strip where its weights are few:
-# otherwise its finish had better run beside the products of the next strip.
+# A strip is as wide as its sums and weights allow: each costs some 100 cycles besides its products. One row, which costs
+# as much however it is dealt, has a way of its own, and all panels in one strip where its weights are few: otherwise its
+# finish had better run beside the products of the next strip.
 #
 # A step goes through the strips one way, the next step the other way: of weights that are larger than a cache it then
 # begins with those that are there.
@@ -133,7 +132,7 @@ cdef inline const real* next_strip(const Product* p, Py_ssize_t panel, Py_ssize_
 
 cdef inline Py_ssize_t panels_of_strip(const Product* p, Py_ssize_t least) noexcept nogil:
     """As many as are worth a strip: the least there may be, or several times as many."""
-    cdef Py_ssize_t vectors = least * WIDTH, rows = p.M if TILE_VECTORS > 12 else min(p.M, <Py_ssize_t>MOST_ROWS)
+    cdef Py_ssize_t vectors = least * WIDTH, rows = min(p.M, <Py_ssize_t>MOST_ROWS)
     if least >= p.w.count:
         return least
     return least * max(1, min(STRIP_VECTORS // (rows * vectors), STRIP_WEIGHTS // (max(1, p.K) * vectors)))
