@@ -10,6 +10,10 @@ cdef extern from "atomics.h" nogil:
     int atomic_swap(int* p, int value)
 
 
+cdef enum:
+    BAND_ROWS = 12           # fewer, and their tiles wait for weights from the second-level cache
+
+
 cdef struct Band:
     # rows of a direction that go through time together
     int taken
@@ -26,10 +30,9 @@ cdef inline bint deals_bands(const Sweep* s) noexcept nogil:
 
 
 cdef int bands_of_each(const Sweep* s) noexcept nogil:
-    """How many a worker has to begin with: two, unless their rows were so few that they waited for weights from L2."""
+    """How many a worker has to begin with: two, unless they would have too few rows."""
     cdef Py_ssize_t rows = (s.B + s.groups - 1) // s.groups
-    cdef Py_ssize_t least = 12 if TILE_VECTORS < 24 else 16  # measured with AVX2; with AVX-512 a guess
-    return <int>max(2 if s.B // (2 * s.groups) >= least else 1, (rows + FORWARD_BATCH - 1) // FORWARD_BATCH)
+    return <int>max(2 if s.B // (2 * s.groups) >= BAND_ROWS else 1, (rows + FORWARD_BATCH - 1) // FORWARD_BATCH)
 
 
 cdef Py_ssize_t memory_of_bands(const Sweep* s) noexcept nogil:

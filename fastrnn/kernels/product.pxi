@@ -8,9 +8,9 @@
 # them what the cell does; otherwise they are stored in out. Where a cell needs several panels at once, all gates of its
 # units, a strip has these `together`, and so has a tile, with fewer rows, unless too few would be left.
 #
-# A strip is as wide as its sums and weights allow: each costs some 100 cycles besides its products. One row, which costs
-# as much however it is dealt, has a way of its own, and all panels in one strip where its weights are few: otherwise its
-# finish had better run beside the products of the next strip.
+# A strip is as wide as its sums and weights allow: each costs some 100 cycles besides its products. One row, which
+# costs as much however it is dealt, has a way of its own, and all panels in one strip where its weights are few:
+# otherwise its finish had better run beside the products of the next strip.
 #
 # A step goes through the strips one way, the next step the other way: of weights that are larger than a cache it then
 # begins with those that are there.
