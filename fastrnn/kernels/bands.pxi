@@ -11,7 +11,7 @@ cdef extern from "atomics.h" nogil:
 
 
 cdef enum:
-    BAND_ROWS = 12           # fewer, and their tiles wait for weights from the second-level cache
+    BAND_ROWS = 12  # fewer, and their tiles wait for weights from the second-level cache
 
 
 cdef struct Band:
