@@ -17,7 +17,7 @@
 
 cdef enum:
     FEWEST_ROWS = 4          # for a tile to have all panels that finish needs
-    STRIP_VECTORS = 192      # of sums in a strip that is made wider, or in one tile of it
+    STRIP_VECTORS = 192      # sums of the rows of one tile in a strip that is made wider
     STRIP_WEIGHTS = 4096     # vectors of weights: what was read last is to be in the cache on the strips' way back
     STRIP_WEIGHTS_OF_ONE_ROW = 800
     K_OF_A_BLOCK = 1024      # a strip of so many k stays in the second-level cache, beside the rows multiplied by it;
