@@ -66,21 +66,15 @@ cdef inline vec relu(vec x) noexcept nogil:
     return greater(splat(0), x)
 
 
-cdef void activate(Activation activation, real* values, Py_ssize_t n) noexcept nogil:
-    """values[:n] = f(values[:n]); n is a multiple of LANES."""
-    cdef real* end = values + n
+cdef inline vec activated(Activation activation, vec x) noexcept nogil:
+    """f(x)."""
     if activation == TANH:
-        while values < end:
-            store(values, tanh(load(values)))
-            values += LANES
-    elif activation == SIGMOID:
-        while values < end:
-            store(values, sigmoid(load(values)))
-            values += LANES
-    elif activation == RELU:
-        while values < end:
-            store(values, relu(load(values)))
-            values += LANES
+        return tanh(x)
+    if activation == SIGMOID:
+        return sigmoid(x)
+    if activation == RELU:
+        return relu(x)
+    return x
 
 
 cdef inline vec slope(Activation activation, vec y, vec dy) noexcept nogil:

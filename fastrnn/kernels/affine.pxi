@@ -12,6 +12,7 @@
 cdef enum:
     BACKWARD_ROWS = 256
     ROWS_AHEAD = 16
+    COLUMN_VECTORS = 4       # summed side by side: each waits for its last addition
 
 
 cdef struct Rows:
@@ -145,14 +146,28 @@ cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_
         m += p.M
 
 
+cdef inline void sum_columns(const int vectors, real* db, const real* dy, Py_ssize_t dy_row, Py_ssize_t rows,
+                             Py_ssize_t columns, bint add) noexcept nogil:
+    """db of (3) for so many vectors of columns, the last of which need not be full."""
+    cdef vec total[COLUMN_VECTORS]
+    cdef Py_ssize_t r
+    cdef int v
+    for v in range(vectors):
+        total[v] = splat(0)
+    for r in range(rows):
+        for v in range(vectors):
+            total[v] = total[v] + load(dy + r * dy_row + v * LANES)
+    for v in range(vectors):
+        put_columns(db + v * LANES, total[v], columns - v * LANES, add)
+
+
 cdef void bias_gradient(real* db, const real* dy, Py_ssize_t dy_row, Py_ssize_t rows, Py_ssize_t first,
                         Py_ssize_t last, bint add) noexcept nogil:
     """db of (3) for columns first .. last - 1, added to what is there or written."""
-    cdef Py_ssize_t n = first, r
-    cdef vec total
+    cdef Py_ssize_t n = first
+    while last - n >= COLUMN_VECTORS * LANES:
+        sum_columns(COLUMN_VECTORS, db + n, dy + n, dy_row, rows, last - n, add)
+        n += COLUMN_VECTORS * LANES
     while n < last:
-        total = splat(0)
-        for r in range(rows):
-            total = total + load(dy + r * dy_row + n)
-        put_columns(db + n, total, last - n, add)
+        sum_columns(1, db + n, dy + n, dy_row, rows, last - n, add)
         n += LANES

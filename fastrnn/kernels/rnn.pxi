@@ -13,11 +13,15 @@ cdef void rnn_forward_finish(const void* cell, real* tile, Py_ssize_t tile_row, 
                              Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
     """(2) for a tile of z_t + h_{t-1} W_hh^T."""
     cdef const Step* step = <const Step*>cell
-    cdef Py_ssize_t r
-    activate(step.activation, tile, rows * tile_row)
+    cdef Py_ssize_t r, n, unit = step.unit + column
+    cdef real* h
+    columns = min(columns, step.H - unit)
     for r in range(rows):
-        copy_columns(step.h + (m + r) * step.h_row + step.unit + column, tile + r * tile_row,
-                     min(columns, step.H - step.unit - column))
+        h = step.h + (m + r) * step.h_row + unit
+        n = 0
+        while n < columns:
+            store_columns(h + n, activated(step.activation, load(tile + r * tile_row + n)), columns - n)
+            n += LANES
 
 
 cdef void rnn_backward_finish(const void* cell, real* tile, Py_ssize_t tile_row, Py_ssize_t m, Py_ssize_t rows,
