@@ -70,6 +70,7 @@ cdef void affine(Rows y, const real* bias, Rows x, Panels w, Py_ssize_t columns,
     p.together = 1
     p.columns = columns
     p.finish = NULL
+    p.before = NULL
     product(&p)
 
 
@@ -136,6 +137,7 @@ cdef void weight_gradient(real* dw, Py_ssize_t dw_row, const real* dy, Py_ssize_
     p.together = 1
     p.columns = x.columns
     p.finish = NULL
+    p.before = NULL
     while m < M:
         p.M = min(GRADIENT_ROWS, M - m)
         gather_columns(columns, dy + m, dy_row, x.K, p.M)

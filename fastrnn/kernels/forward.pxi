@@ -1,8 +1,12 @@
 # Forward over time, a chunk of steps at a time: the input's share of every preactivation in the chunk as one product
 # (a row of weights read once serves tens of rows), then step by step the recurrence. All steps at once would
 # leave the cache, one step at a time would waste the product on few rows. The workspace is one chunk, whatever T.
+#
+# Where W_ih is small beside the rows of a step, its product is joined to the recurrence's instead: the tiles of a step
+# sum over x_t first and h_{t-1} then, in the same order and so to the same bits, and nothing lies in memory between.
 
 cdef enum:
+    JOINED_INPUTS = 4    # a row, at most: W_ih is then read again in each step, and not for tens of rows at once
     FORWARD_BATCH = 256  # rows of the batch that go through time together, at most
 
 
@@ -77,30 +81,47 @@ cdef inline void step_on(const Direction* d, Step* step, Py_ssize_t x_rows) noex
     step.recurrent.backwards = step.second.backwards = not step.recurrent.backwards
 
 
+cdef inline bint joins_input(const Sweep* s, const Share* share) noexcept nogil:
+    """Whether each step multiplies its own input, in the tiles that multiply the state."""
+    return not s.cell.apart and s.I <= JOINED_INPUTS * share.M and s.cell.gates * s.H * s.I < SMALL_WEIGHTS
+
+
+cdef void begin_products(const Sweep* s, const Direction* d, const Share* share, Step* step) noexcept nogil:
+    """What stays the same in the products of all steps."""
+    step.recurrent.w = own_panels(d.w_hh, share, s.cell.recurrent_gates)
+    step.recurrent.K = s.P
+    step.recurrent.together = s.cell.recurrent_gates * s.cell.span // PANEL
+    step.recurrent.columns = step.recurrent.w.count * PANEL
+    step.recurrent.start, step.recurrent.start_row = NULL, 0
+    if s.cell.apart and d.y_bias != NULL:
+        step.recurrent.start = d.y_bias + step.unit * s.cell.gates
+    if s.cell.second:
+        step.second.w = own_state_panels(d.w_second, share)
+        step.second.K = d.w_second.K
+        step.second.columns = step.second.w.columns
+
+
 cdef void forward_chunk(Sweep* s, Direction* d, const Share* share, const Chunk* chunk,
                         real* workspace) noexcept nogil:
     cdef Step step
+    cdef Product of_input
     cdef Panels w = own_panels(d.w_ih, share, s.cell.gates)
     cdef Py_ssize_t t, M, after, row = 0
     cdef Py_ssize_t z_row = padded_row(w.count * PANEL)
     cdef Rows z = strided(workspace, share.M * z_row, z_row)
     cdef real* input = workspace + s.chunk_rows * z.b
     cdef real* states = input + s.chunk_rows * s.I
-    cdef const real* y_bias = d.y_bias
-    cdef bint plain = d.alive == NULL and d.reset == NULL
+    cdef const real* bias
+    cdef bint plain = d.alive == NULL and d.reset == NULL, joined = joins_input(s, share)
     begin_step(s, d, share, &step)
+    begin_products(s, d, share, &step)
     step.x_row = z.b
-    if y_bias != NULL:
-        y_bias += step.unit * s.cell.gates
-    step.recurrent.w = own_panels(d.w_hh, share, s.cell.recurrent_gates)
-    step.recurrent.K = s.P
-    step.recurrent.together = s.cell.recurrent_gates * s.cell.span // PANEL
-    step.recurrent.columns = step.recurrent.w.count * PANEL
-    if s.cell.second:
-        step.second.w = own_state_panels(d.w_second, share)
-        step.second.K = d.w_second.K
-        step.second.columns = step.second.w.columns
-    affine(z, d.bias + step.unit * s.cell.gates, input_rows(s, d, share, chunk, input), w, w.columns, chunk.rows)
+    bias = d.bias + step.unit * s.cell.gates
+    if joined:
+        of_input.a_row, of_input.a_k, of_input.K, of_input.w = d.x.b, 1, s.I, w
+        step.recurrent.before, step.recurrent.start = &of_input, bias
+    else:
+        affine(z, bias, input_rows(s, d, share, chunk, input), w, w.columns, chunk.rows)
     begin_steps(s, share)
     for t in range(chunk.first, chunk.first + chunk.n):
         M = 0 if interrupted(s, share) else alive(s, d, share, t)
@@ -113,9 +134,9 @@ cdef void forward_chunk(Sweep* s, Direction* d, const Share* share, const Chunk*
                 step.x_part = rows_at(z, 0, row_in(s, d, chunk, t) if one_stretch(s, d, share) else row).data
             step.recurrent.M = M
             step.recurrent.a, step.recurrent.a_row = step.h_prev, step.h_prev_row
-            if s.cell.apart:
-                step.recurrent.start, step.recurrent.start_row = y_bias, 0
-            else:
+            if joined:
+                of_input.a = rows_at(d.x, t, share.b).data
+            elif not s.cell.apart:
                 step.recurrent.start, step.recurrent.start_row = step.x_part, z.b
             s.cell.forward(&step)
         if s.cell.second:

@@ -43,7 +43,7 @@ cdef inline const real* part_ahead(const Product* p, const real* ahead, Py_ssize
 
 
 cdef inline void row_of_tiles(const Product* p, Py_ssize_t m, Py_ssize_t rows, Py_ssize_t panels, real* out,
-                              Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* w,
+                              Py_ssize_t out_row, const real* start, Py_ssize_t start_row, Py_ssize_t column,
                               const real* ahead) noexcept nogil:
     """(1) for the rows of a tile, from row m on, and some panels.
 
@@ -63,22 +63,22 @@ cdef inline void row_of_tiles(const Product* p, Py_ssize_t m, Py_ssize_t rows, P
             ahead += width * p.w.K * PANEL
         if start == out:
             prefetch_tile(out + width * PANEL if width < panels else below, out_row, rows, width)
-        tile(rows, width, p, out, out_row, start, start_row, p.a + m * p.a_row, w, part, width * turn)
+        tile(rows, width, p, out, out_row, start, start_row, m, column, part, width * turn)
         out += width * PANEL
         if start != NULL:
             start += width * PANEL
-        w += width * p.w.K * PANEL
+        column += width * PANEL
         panels -= width
 
 
 cdef void rows_of_tiles(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t panels, real* out,
-                        Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* w,
+                        Py_ssize_t out_row, const real* start, Py_ssize_t start_row, Py_ssize_t column,
                         const real* ahead) noexcept nogil:
     """(1) for `tiles` of so many rows, one below the other, and some panels."""
     cdef Py_ssize_t i
     for i in range(tiles):
         row_of_tiles(p, m + i * rows, rows, panels, out + i * rows * out_row, out_row,
-                     NULL if start == NULL else <real*>start + i * rows * start_row, start_row, w, ahead)
+                     NULL if start == NULL else <real*>start + i * rows * start_row, start_row, column, ahead)
 
 
 cdef void strip(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t column,
@@ -86,7 +86,6 @@ cdef void strip(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t row
     """Some panels of some tiles: by way of the stack for finish, and for a last panel that is not full."""
     cdef strip_values stage
     cdef real* values = stage.values
-    cdef const real* w = p.w.data + column * p.w.K
     cdef const real* start = NULL
     cdef real* out
     cdef Py_ssize_t start_row = p.start_row, width = panels * PANEL, columns = min(width, p.columns - column), r
@@ -94,7 +93,7 @@ cdef void strip(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t row
         start = p.start + m * start_row + column
     if p.finish == NULL and columns == width:
         out = p.out + m * p.out_row + column
-        rows_of_tiles(p, m, tiles, rows, panels, out, p.out_row, start, start_row, w, ahead)
+        rows_of_tiles(p, m, tiles, rows, panels, out, p.out_row, start, start_row, column, ahead)
         return
     if start != NULL and columns < width:
         for r in range(tiles * rows * panels * WIDTH):
@@ -102,7 +101,7 @@ cdef void strip(const Product* p, Py_ssize_t m, Py_ssize_t tiles, Py_ssize_t row
         for r in range(tiles * rows):
             copy_columns(values + r * width, start + r * start_row, columns)
         start, start_row = values, width
-    rows_of_tiles(p, m, tiles, rows, panels, values, width, start, start_row, w, ahead)
+    rows_of_tiles(p, m, tiles, rows, panels, values, width, start, start_row, column, ahead)
     if p.finish != NULL:
         p.finish(p.cell, values, width, m, tiles * rows, column, columns)
         return
@@ -160,16 +159,16 @@ cdef void strips(const Product* p) noexcept nogil:
         panel += onward
 
 
-cdef inline void tiles_of_one_row(const Product* p, real* out, const real* start, const real* w,
+cdef inline void tiles_of_one_row(const Product* p, real* out, const real* start, Py_ssize_t first,
                                   Py_ssize_t panels) noexcept nogil:
-    """(1) for some panels of a single row."""
+    """(1) for some panels, from `first` on, of a single row."""
     cdef Py_ssize_t panel = 0, width
     while panel < panels:
         width = min(MOST_PANELS, panels - panel)
         if panels - panel == MOST_PANELS + 1:  # a tile of one panel would wait for its chains
             width = MOST_PANELS - 1
         tile_of_rows(1, width, p, out + panel * PANEL, 0, NULL if start == NULL else <real*>start + panel * PANEL, 0,
-                     p.a, w + panel * p.w.K * PANEL, NULL, 0)
+                     0, (first + panel) * PANEL, NULL, 0)
         panel += width
 
 
@@ -191,7 +190,7 @@ cdef void one_row(const Product* p) noexcept nogil:
             place_row(values, NULL, width)
             copy_columns(values, start, columns)
             start = values
-        tiles_of_one_row(p, values, start, p.w.data + panel * PANEL * p.w.K, panels)
+        tiles_of_one_row(p, values, start, panel, panels)
         if p.finish == NULL:
             copy_columns(p.out + panel * PANEL, values, columns)
         else:
@@ -209,6 +208,7 @@ cdef void blocks_of_k(const Product* p) noexcept nogil:
         part.a += K_OF_A_BLOCK * p.a_k
         part.w.data += part.next_block
         part.start, part.start_row = p.out, p.out_row
+        part.before = NULL
         part.backwards = not part.backwards
         k += K_OF_A_BLOCK
     part.K, part.finish, part.next_block = p.K - k, p.finish, 0

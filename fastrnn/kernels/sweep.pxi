@@ -386,6 +386,7 @@ cdef void begin_step(const Sweep* s, const Direction* d, const Share* share, Ste
     step.recurrent.cell = step.second.cell = step
     step.recurrent.out = step.second.out = step.second.start = NULL
     step.second.start_row = 0
+    step.recurrent.before = step.second.before = NULL
     step.second.together = 1
 
 

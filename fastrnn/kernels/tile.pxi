@@ -21,6 +21,9 @@ ctypedef void (*Finish)(const void* cell, real* tile, Py_ssize_t tile_row, Py_ss
                         Py_ssize_t column, Py_ssize_t columns) noexcept nogil
 
 
+cdef struct Product
+
+
 cdef struct Product:
     real* out               # (M, columns); with finish room for sums between blocks of k, or NULL
     Py_ssize_t out_row
@@ -32,6 +35,7 @@ cdef struct Product:
     Py_ssize_t M
     Py_ssize_t K            # w.K, or 0: out = finish(start)
     Panels w
+    const Product* before   # of as many rows and columns: its sums, from start on, are where these begin; NULL for none
     bint backwards          # the last strip first: what was read last is still in the cache when it is read again
     Py_ssize_t next_block   # where from here the weights of the next block of k are; 0 for none
     int together            # panels that finish needs at once: 1, 2 or 3
@@ -89,25 +93,22 @@ cdef inline const real* add_turns(const int rows, const int vectors, const int a
     return a
 
 
-cdef inline void tile_with(const int rows, const int panels, const int a_k, const Product* p, real* out,
-                           Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* a, const real* w,
-                           const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
-    """(1) for rows x panels, both known to the compiler, which then keeps acc in registers, and a_k, too.
+cdef inline void add_all_products(const int rows, const int vectors, const int a_k, const Product* p, vec* acc,
+                                  Py_ssize_t m, Py_ssize_t column, const real* ahead,
+                                  Py_ssize_t ahead_turn) noexcept nogil:
+    """All steps of k, for rows from m on and columns from `column` on.
 
     Weights that are read later are fetched: from `ahead` on, unless it is NULL, ahead_turn in a turn of the loop, of
     which there is one for each number of lines: where another thread of the core is at work, each instruction counts.
     """
-    cdef vec acc[24]
     cdef Py_ssize_t row[MOST_ROWS]
     cdef Py_ssize_t turns = p.K // STEPS, left = p.K % STEPS
     cdef Py_ssize_t w_panel = p.w.K * PANEL
-    cdef int m, v
-    cdef int vectors = panels * WIDTH
-    a = settled(a)
-    for m in range(rows):
-        row[m] = at_hand(m * p.a_row) if m else 0
-        for v in range(vectors):
-            acc[m * vectors + v] = splat(0) if start == NULL else load(start + m * start_row + v * LANES)
+    cdef const real* a = settled(p.a + m * p.a_row)
+    cdef const real* w = p.w.data + column * p.w.K
+    cdef int r
+    for r in range(rows):
+        row[r] = at_hand(r * p.a_row) if r else 0
     if rows < FETCHING_ROWS or ahead == NULL:
         a = add_turns(rows, vectors, a_k, 0, acc, a, row, w, w_panel, turns, ahead, 0)
     elif ahead_turn <= CACHE_LINE:
@@ -122,47 +123,62 @@ cdef inline void tile_with(const int rows, const int panels, const int a_k, cons
         a += a_k
         w += PANEL
         left -= 1
-    for m in range(rows):
+
+
+cdef inline void tile_with(const int rows, const int panels, const int a_k, const Product* p, real* out,
+                           Py_ssize_t out_row, const real* start, Py_ssize_t start_row, Py_ssize_t m,
+                           Py_ssize_t column, const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
+    """(1) for rows x panels, both known to the compiler, which then keeps acc in registers, and a_k, too."""
+    cdef vec acc[24]
+    cdef int r, v
+    cdef int vectors = panels * WIDTH
+    for r in range(rows):
         for v in range(vectors):
-            store(out + m * out_row + v * LANES, acc[m * vectors + v])
+            acc[r * vectors + v] = splat(0) if start == NULL else load(start + r * start_row + v * LANES)
+    if a_k == 1 and p.before != NULL:
+        add_all_products(rows, vectors, 1, p.before, acc, m, column, NULL, 0)
+    add_all_products(rows, vectors, a_k, p, acc, m, column, ahead, ahead_turn)
+    for r in range(rows):
+        for v in range(vectors):
+            store(out + r * out_row + v * LANES, acc[r * vectors + v])
 
 
 cdef inline void tile_of(const int rows, const int panels, const Product* p, real* out, Py_ssize_t out_row,
-                         const real* start, Py_ssize_t start_row, const real* a, const real* w,
+                         const real* start, Py_ssize_t start_row, Py_ssize_t m, Py_ssize_t column,
                          const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
     """`tile_with` either of the two a_k that there are."""
     if p.a_k == 1:
-        tile_with(rows, panels, 1, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
+        tile_with(rows, panels, 1, p, out, out_row, start, start_row, m, column, ahead, ahead_turn)
     else:
-        tile_with(rows, panels, GRADIENT_ROWS, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
+        tile_with(rows, panels, GRADIENT_ROWS, p, out, out_row, start, start_row, m, column, ahead, ahead_turn)
 
 
 cdef inline void tile_of_rows(const int rows, Py_ssize_t panels, const Product* p, real* out,
-                              Py_ssize_t out_row, const real* start, Py_ssize_t start_row, const real* a,
-                              const real* w, const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
+                              Py_ssize_t out_row, const real* start, Py_ssize_t start_row, Py_ssize_t m,
+                              Py_ssize_t column, const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
     if panels == 1:
-        tile_of(rows, 1, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
+        tile_of(rows, 1, p, out, out_row, start, start_row, m, column, ahead, ahead_turn)
     elif rows * 2 * WIDTH <= TILE_VECTORS and panels == 2:
-        tile_of(rows, 2, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
+        tile_of(rows, 2, p, out, out_row, start, start_row, m, column, ahead, ahead_turn)
     elif rows * 3 * WIDTH <= TILE_VECTORS and panels == 3:
-        tile_of(rows, 3, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
+        tile_of(rows, 3, p, out, out_row, start, start_row, m, column, ahead, ahead_turn)
     elif rows * 4 * WIDTH <= TILE_VECTORS:
-        tile_of(rows, 4, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
+        tile_of(rows, 4, p, out, out_row, start, start_row, m, column, ahead, ahead_turn)
 
 
 cdef void tile(Py_ssize_t rows, Py_ssize_t panels, const Product* p, real* out, Py_ssize_t out_row,
-               const real* start, Py_ssize_t start_row, const real* a, const real* w, const real* ahead,
+               const real* start, Py_ssize_t start_row, Py_ssize_t m, Py_ssize_t column, const real* ahead,
                Py_ssize_t ahead_turn) noexcept nogil:
     if rows == 6:
-        tile_of_rows(6, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
+        tile_of_rows(6, panels, p, out, out_row, start, start_row, m, column, ahead, ahead_turn)
     elif rows == 5:
-        tile_of_rows(5, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
+        tile_of_rows(5, panels, p, out, out_row, start, start_row, m, column, ahead, ahead_turn)
     elif rows == 4:
-        tile_of_rows(4, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
+        tile_of_rows(4, panels, p, out, out_row, start, start_row, m, column, ahead, ahead_turn)
     elif rows == 3:
-        tile_of_rows(3, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
+        tile_of_rows(3, panels, p, out, out_row, start, start_row, m, column, ahead, ahead_turn)
     elif rows == 2:
-        tile_of_rows(2, panels, p, out, out_row, start, start_row, a, w, ahead, ahead_turn)
+        tile_of_rows(2, panels, p, out, out_row, start, start_row, m, column, ahead, ahead_turn)
 
 
 cdef inline Py_ssize_t most_panels(Py_ssize_t rows) noexcept nogil:
