@@ -93,7 +93,7 @@ cdef void begin_products(const Sweep* s, const Direction* d, const Share* share,
     step.recurrent.together = s.cell.recurrent_gates * s.cell.span // PANEL
     step.recurrent.columns = step.recurrent.w.count * PANEL
     step.recurrent.start, step.recurrent.start_row = NULL, 0
-    if s.cell.apart and d.y_bias != NULL:
+    if d.y_bias != NULL:
         step.recurrent.start = d.y_bias + step.unit * s.cell.gates
     if s.cell.second:
         step.second.w = own_state_panels(d.w_second, share)
