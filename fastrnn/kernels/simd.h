@@ -188,6 +188,29 @@ static inline vec plus_product(vec sum, vec x, vec y) { return sum + x * y; }
 static inline vec add_product(vec sum, vec x, vec y) { return sum + x * y; }
 #endif
 
+/* What a tile's sums begin from, zeros for NULL, and where they go. An array becomes registers if all its loops are
+ * unrolled early, which those in no other loop are on demand only; else it is memory, but for the loop over k. With 16
+ * registers that is better still: GCC would move sums from one to another in each turn. */
+#if TILE_VECTORS < 24
+#define UNROLLED
+#else
+#define UNROLLED _Pragma("GCC unroll 24")
+#endif
+static inline void begin_sums(const int rows, const int vectors, vec *sums, const real *start, ptrdiff_t row) {
+    UNROLLED
+    for (int m = 0; m < rows; m++) {
+        UNROLLED
+        for (int v = 0; v < vectors; v++) sums[m * vectors + v] = start ? load(start + m * row + v * LANES) : splat(0);
+    }
+}
+static inline void end_sums(const int rows, const int vectors, const vec *sums, real *out, ptrdiff_t row) {
+    UNROLLED
+    for (int m = 0; m < rows; m++) {
+        UNROLLED
+        for (int v = 0; v < vectors; v++) store(out + m * row + v * LANES, sums[m * vectors + v]);
+    }
+}
+
 /* v, in a register, which add_product asks for itself where it names its instruction. */
 #if defined(__x86_64__) && !defined(__FMA__)
 static inline vec in_register(vec v) { __asm__("" : "+v"(v)); return v; }

@@ -38,5 +38,7 @@ cdef extern from "simd.h" nogil:
     vec lesser(vec a, vec b)
     vec greater(vec a, vec b)
     vec power_of_two(vec rounded)
+    void begin_sums(int rows, int vectors, vec* sums, const real* start, Py_ssize_t row)
+    void end_sums(int rows, int vectors, const vec* sums, real* out, Py_ssize_t row)
     int x86_level()
     const char* COMPILER

@@ -130,17 +130,12 @@ cdef inline void tile_with(const int rows, const int panels, const int a_k, cons
                            Py_ssize_t column, const real* ahead, Py_ssize_t ahead_turn) noexcept nogil:
     """(1) for rows x panels, both known to the compiler, which then keeps acc in registers, and a_k, too."""
     cdef vec acc[24]
-    cdef int r, v
     cdef int vectors = panels * WIDTH
-    for r in range(rows):
-        for v in range(vectors):
-            acc[r * vectors + v] = splat(0) if start == NULL else load(start + r * start_row + v * LANES)
+    begin_sums(rows, vectors, acc, start, start_row)
     if a_k == 1 and p.before != NULL:
         add_all_products(rows, vectors, 1, p.before, acc, m, column, NULL, 0)
     add_all_products(rows, vectors, a_k, p, acc, m, column, ahead, ahead_turn)
-    for r in range(rows):
-        for v in range(vectors):
-            store(out + r * out_row + v * LANES, acc[r * vectors + v])
+    end_sums(rows, vectors, acc, out, out_row)
 
 
 cdef inline void tile_of(const int rows, const int panels, const Product* p, real* out, Py_ssize_t out_row,
